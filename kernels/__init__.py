@@ -1,0 +1,1 @@
+"""Bits in, distances out: exact Hamming search over packed codes."""
