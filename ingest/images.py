@@ -1,0 +1,303 @@
+"""A photo's bytes to the pixels that the model sees: one square of RGB.
+
+Photos come from strangers. Whatever can be refused is refused from the header, before a decoder allocates
+anything, and of a JPEG or PNG only what makes pixels reaches Pillow: metadata is cut off first. That leaves
+Pillow nothing to warn about (its warnings are process-wide, so no thread could silence them for itself) and
+no ICC, XMP or text chunk to parse. The price: **ICC profiles are ignored**; every photo is read as sRGB.
+
+The same bytes give the same pixels, whoever asks: there is one path and it has no options but the side.
+"""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from lookalike.errors import UndecodableImage
+
+MAX_BYTES = 25_000_000  # a 50-megapixel phone JPEG has 10 to 20 MB
+MAX_PIXELS = 50_000_000  # 200 MB as RGBA, twice that while it is resized: the most that one thread can cost
+MIN_SIDE_PX = 8  # one JPEG block; smaller "photos" are tracking pixels and spacers
+MAX_ASPECT = 32  # beyond that the picture would be a strip of 7 pixels in a square of 224
+MAX_SCANS = 50  # of a progressive JPEG (usual: 10); each may cost 30 ms of decoding for 17 bytes of file
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_JPEG_BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # without a length: none, TEM, RST0 to RST7
+_JPEG_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})  # but not APP0 and APP14: they tell the colours
+_EXIF_ORIENTATION = 0x0112
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# What Pillow's Python halves raise on damaged files; each means that the file is at fault, none that we are.
+_DECODER_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+_LOOKS_LIKE = (  # offset, magic, name: the first that fits
+    (0, b"GIF8", "a GIF"),
+    (0, b"BM", "a BMP"),
+    (0, b"II*\x00", "a TIFF or camera raw file"),
+    (0, b"MM\x00*", "a TIFF or camera raw file"),
+    (4, b"ftypavif", "an AVIF"),
+    (4, b"ftyphei", "a HEIC"),
+    (4, b"ftypmif1", "a HEIC"),
+    (4, b"ftyp", "a video"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"PK\x03\x04", "a ZIP archive or office document"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"PAR1", "a Parquet table"),
+)
+
+
+def media_type(data: bytes) -> str | None:
+    """Tell ``image/jpeg``, ``image/png`` or ``image/webp`` from the first 12 bytes; None for all else."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if data.startswith(_PNG_SIGNATURE):
+        return "image/png"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "image/webp"
+    return None
+
+
+def decode(data: bytes, side_px: int) -> NDArray[np.uint8]:
+    """Decode a JPEG, PNG or WebP to a square of RGB that shows the whole picture.
+
+    The picture keeps its proportions; its longer side becomes ``side_px`` and the rest of the square repeats
+    the edge pixels, so a plain studio background simply goes on. EXIF rotation is applied; transparency is
+    laid over white; grey, palette, 16-bit and CMYK pictures become RGB; of an animation the first picture is
+    taken. ICC profiles are ignored. Safe in threads: nothing global is touched and Pillow releases the GIL.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole file.
+    side_px : int
+        At least 1.
+
+    Returns
+    -------
+    ndarray of uint8, shape (side_px, side_px, 3), C-contiguous
+
+    Raises
+    ------
+    UndecodableImage
+        With a short reason: empty, over `MAX_BYTES`, not a photo, truncated or damaged, over `MAX_PIXELS`, a
+        side under `MIN_SIDE_PX`, or one side over `MAX_ASPECT` times the other. A cut-off file is never half
+        a picture.
+    ValueError
+        ``side_px < 1``.
+    """
+    if side_px < 1:
+        raise ValueError(f"side_px is {side_px}, but must be at least 1")
+    picture, exif = _open(data)
+    orientation = _orientation(exif)
+    size = _fitted(picture.size, side_px)
+    # libjpeg scales by 2, 4 or 8 while it decodes (12 megapixels: 25 ms). Left at twice the wanted size or
+    # more, the last step still filters: at most 5 levels of 255 from the full decode, 0.8 on average.
+    picture.draft(None, (2 * size[0], 2 * size[1]))
+    try:
+        picture.load()
+        small = _rgb(_resizable(picture).resize(size, Image.Resampling.BICUBIC))
+    except _DECODER_ERRORS as error:
+        raise UndecodableImage(_damage(error)) from error
+    if orientation in _TRANSPOSE:
+        small = small.transpose(_TRANSPOSE[orientation])
+    return _squared(np.asarray(small), side_px)
+
+
+def _open(data: bytes) -> tuple[ImageFile.ImageFile, bytes]:
+    """Check the header and open the file without decoding it. Returns (picture, EXIF block)."""
+    if not data:
+        raise UndecodableImage("empty: 0 bytes")
+    if len(data) > MAX_BYTES:
+        raise UndecodableImage(f"too many bytes: {len(data):,}; at most {MAX_BYTES:,} are read")
+    kind = media_type(data)
+    if kind is None:
+        raise UndecodableImage(f"{_looks_like(data)}, not a photo that we read (JPEG, PNG or WebP)")
+    picture: ImageFile.ImageFile
+    try:
+        if kind == "image/jpeg":
+            pixels, exif = _jpeg_parts(data)
+            picture = JpegImagePlugin.JpegImageFile(io.BytesIO(pixels))
+        elif kind == "image/png":
+            pixels, exif = _png_parts(data)
+            picture = PngImagePlugin.PngImageFile(io.BytesIO(pixels))
+        else:
+            _check_size(*_webp_size(data))  # opening a WebP allocates its canvas
+            picture = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+            exif = picture.info.get("exif", b"")
+    except _DECODER_ERRORS as error:
+        raise UndecodableImage(_damage(error)) from error
+    _check_size(*picture.size)
+    return picture, exif
+
+
+def _check_size(width: int, height: int) -> None:
+    """Refuse a picture by the sides that its header claims."""
+    sides = f"{width:,} x {height:,} pixels"
+    if width * height > MAX_PIXELS:
+        raise UndecodableImage(
+            f"too many pixels: {sides}; at most {MAX_PIXELS // 1_000_000} megapixels are read"
+        )
+    if min(width, height) < MIN_SIDE_PX:
+        raise UndecodableImage(f"too small: {sides}; each side must have at least {MIN_SIDE_PX}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise UndecodableImage(f"a strip: {sides}; one side may be at most {MAX_ASPECT} times the other")
+
+
+def _looks_like(data: bytes) -> str:
+    for offset, magic, name in _LOOKS_LIKE:
+        if data.startswith(magic, offset):
+            return name
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    if head.startswith((b"<?xml", b"<svg")):
+        return "an SVG or XML document"
+    if not data[:512].strip(b"\x00"):
+        return "zeros"
+    if not any(byte < 9 or byte == 0x7F for byte in data[:512]):
+        return "text"
+    return "unknown bytes"
+
+
+def _damage(error: Exception) -> str:
+    text = str(error)
+    if "truncated" in text.lower():
+        return "truncated: the file ends before the picture does"
+    if "not identified" in text:  # Pillow's word for any nonsense in a header
+        return "damaged: its header describes no picture"
+    return f"damaged: {text}"[:200]
+
+
+def _jpeg_parts(data: bytes) -> tuple[bytes, bytes]:
+    """Cut a JPEG's metadata off; what is left decodes to the same pixels. Returns (rest, EXIF block)."""
+    kept, exif, at = [data[:2]], b"", 2
+    while True:
+        while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] == b"\xff":  # padding before a marker
+            at += 1
+        if at + 4 > len(data):
+            raise EOFError("truncated before the picture starts")
+        if data[at] != 0xFF:  # stray bytes between segments: other viewers step over them too
+            at = data.find(b"\xff", at) % (len(data) + 1)  # none left: the end
+            continue
+        marker = data[at + 1]
+        if marker in _JPEG_BARE_MARKERS:
+            at += 2
+            continue
+        if marker == 0xDA:  # start of scan: the picture itself, to the end of the file
+            break
+        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+        if marker == 0xE1 and not exif and data.startswith(b"Exif\0\0", at + 4):
+            exif = data[at + 4 : end]
+        if marker not in _JPEG_METADATA:
+            kept.append(data[at:end])
+        at = end
+    if data.count(b"\xff\xda", at) > MAX_SCANS:
+        raise SyntaxError(f"more than {MAX_SCANS} scans")
+    kept.append(data[at:])
+    return b"".join(kept), exif
+
+
+def _png_parts(data: bytes) -> tuple[bytes, bytes]:
+    """Keep the chunks of a PNG that make its (first) picture. Returns (rest, EXIF block)."""
+    kept, exif, at, kind = [_PNG_SIGNATURE], b"", len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        if at + 12 > len(data):
+            raise EOFError("truncated between two chunks")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            raise EOFError("truncated inside a chunk")
+        if kind in _PNG_PIXEL_CHUNKS:
+            kept.append(data[at:end])
+        elif kind == b"eXIf":
+            exif = data[at + 8 : end - 4]
+        at = end
+    return b"".join(kept), exif
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Read the sides of the canvas as RFC 9649 lays them out; the RIFF length also shows a truncated file."""
+    if len(data) < 30 or len(data) < 8 + struct.unpack_from("<I", data, 4)[0]:
+        raise EOFError("truncated")
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+    elif chunk == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif chunk == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<2H", data, 26))
+    else:
+        raise SyntaxError(f"no picture in the WebP file, but {chunk!r}")
+    return width, height
+
+
+def _orientation(exif: bytes) -> int:
+    """Find the orientation (1 to 8) in an EXIF block; 1, upright, if it is empty or damaged."""
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (entries,) = struct.unpack_from(order + "H", tiff, start)
+        for at in range(start + 2, start + 2 + 12 * entries, 12):
+            tag, field_type, _, value = struct.unpack_from(order + "HHIH", tiff, at)
+            if tag == _EXIF_ORIENTATION and field_type == 3:  # 3: a 16-bit number
+                return int(value)
+    except struct.error:
+        pass  # a block that ends early says nothing of the pixels
+    return 1
+
+
+def _fitted(size: tuple[int, int], side_px: int) -> tuple[int, int]:
+    longer = max(size)
+    width, height = (max(1, (side * side_px + longer // 2) // longer) for side in size)
+    return width, height
+
+
+def _resizable(picture: Image.Image) -> Image.Image:
+    """Bring any mode to one that resizes well; RGBA does, with its colours weighted by alpha."""
+    if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion differs between its versions
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in ("LA", "PA") or "transparency" in picture.info:
+        return picture.convert("RGBA")
+    if picture.mode in ("L", "RGB", "RGBA", "CMYK"):
+        return picture
+    return picture.convert("RGB")
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGBA":
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
+
+
+def _squared(pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """Centre a picture of shape (h, w, 3) in the square and repeat its edges where it does not reach."""
+    missing = [side_px - length for length in pixels.shape[:2]]
+    return np.pad(pixels, [*((gap // 2, gap - gap // 2) for gap in missing), (0, 0)], mode="edge")
