@@ -1,0 +1,84 @@
+"""Keras, started once and kept quiet; a model compiled by whichever backend runs it.
+
+Importing this module imports nothing heavy; its functions import Keras, which takes many seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import keras
+
+Run = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
+
+
+def start(threads: int) -> str:
+    """Import Keras on the backend that ``KERAS_BACKEND`` names, TensorFlow by default.
+
+    TensorFlow is told to use one thread per operation and ``threads`` operations at once, unless it already runs
+    in this process; and to take GPU memory as it needs it, not all at once.
+
+    Returns
+    -------
+    str
+        The backend's name.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+
+    backend = str(keras.backend.backend())
+    if backend == "tensorflow":
+        _configure_tensorflow(threads)
+    return backend
+
+
+def _configure_tensorflow(threads: int) -> None:
+    import tensorflow as tf
+
+    try:
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        pass  # TensorFlow already runs here, with the settings of whoever came first
+
+
+def compiled(model: keras.Model, backend: str) -> Run:
+    """Compile a feature extractor, with the step from levels (0..255) to 0..1.
+
+    Returns
+    -------
+    callable
+        uint8 (n, side, side, 3) to a list, one per output, of float32 (n, f). Each new ``n`` compiles once.
+    """
+    from keras import ops
+
+    def forward(levels: Any) -> Any:
+        return model(ops.cast(levels, "float32") / 255, training=False)
+
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        step: Callable[[Any], Any] = tf.function(forward)
+    elif backend == "jax":
+        import jax
+
+        step = jax.jit(forward)
+    else:
+        import torch
+
+        step = torch.no_grad()(forward)
+
+    def run(levels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        outputs = step(ops.convert_to_tensor(levels))
+        return [np.asarray(ops.convert_to_numpy(y), np.float32) for y in outputs]
+
+    return run
