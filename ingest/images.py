@@ -26,8 +26,9 @@ MAX_SCANS = 50  # of a progressive JPEG (usual: 10); each may cost 30 ms of deco
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-_JPEG_BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # without a length: none, TEM, RST0 to RST7
-_JPEG_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})  # but not APP0 and APP14: they tell the colours
+_JPEG_BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})  # without a length: TEM, RST, SOI, EOI
+# Frames, tables, the restart interval, and APP0 and APP14, which tell the colours; all else is metadata.
+_JPEG_PIXEL_MARKERS = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xE0, 0xEE} - {0xC8})
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -211,7 +212,7 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, bytes]:
         end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
         if marker == 0xE1 and not exif and data.startswith(b"Exif\0\0", at + 4):
             exif = data[at + 4 : end]
-        if marker not in _JPEG_METADATA:
+        if marker in _JPEG_PIXEL_MARKERS:
             kept.append(data[at:end])
         at = end
     if data.count(b"\xff\xda", at) > MAX_SCANS:
