@@ -1,0 +1,22 @@
+import numpy as np
+from numpy.typing import NDArray
+
+LEVELS: dict[str, int]
+
+def scan(
+    query: NDArray[np.uint64], rows: NDArray[np.uint64], out: NDArray[np.uint16], level: int
+) -> None: ...
+def search(
+    exhaustive: bool,
+    query_shorts: NDArray[np.uint64],
+    query_longs: NDArray[np.uint64],
+    word_weights: NDArray[np.uint64],
+    counts: NDArray[np.uint64],
+    candidates: NDArray[np.uint64],
+    shorts: NDArray[np.uint64],
+    longs: NDArray[np.uint64],
+    keys: NDArray[np.uint64],
+    allowed: NDArray[np.uint64] | None,
+    threads: int,
+    level: int,
+) -> list[tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint32], NDArray[np.int64]]]: ...

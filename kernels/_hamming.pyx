@@ -1,0 +1,130 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The door from NumPy arrays to the C searches. Shapes and types are checked by ``hamming.py``, which calls this."""
+
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+import numpy as np
+
+cdef extern from "hamming.h" nogil:
+    ctypedef struct hm_loops:
+        const char *name
+        int (*runs_here)() noexcept nogil
+        void (*distances)(const uint64_t *, const uint64_t *, size_t, int, uint16_t *) noexcept nogil
+    const hm_loops *hm_variants[]
+    ctypedef struct hm_codes:
+        const uint64_t *short_codes
+        const uint64_t *long_codes
+        const uint64_t *keys
+        const uint64_t *allowed
+        size_t n
+        int short_words
+        int long_words
+    ctypedef struct hm_query:
+        const uint64_t *short_code
+        const uint64_t *long_code
+        const uint64_t *word_weights
+        uint64_t count
+        uint64_t candidates
+    ctypedef struct hm_found:
+        size_t rows
+        int64_t *row
+        uint16_t *short_distance
+        uint32_t *long_distance
+        int64_t histogram[257]
+    int hm_two_phase(const hm_loops *, const hm_codes *, const hm_query *, size_t, int, hm_found *)
+    int hm_exhaustive(const hm_loops *, const hm_codes *, const hm_query *, size_t, int, hm_found *)
+    void hm_found_free(hm_found *, size_t)
+
+ctypedef int (*search_function)(const hm_loops *, const hm_codes *, const hm_query *, size_t, int, hm_found *) noexcept nogil
+
+
+def _variants_of_this_cpu():
+    found = {}
+    cdef int i = 0
+    while hm_variants[i] != NULL:
+        if hm_variants[i].runs_here():
+            found[hm_variants[i].name.decode()] = i
+        i += 1
+    return found
+
+
+# name -> place in the table of C, slowest first
+LEVELS = _variants_of_this_cpu()
+
+
+def scan(const uint64_t[::1] query, const uint64_t[:, ::1] rows, uint16_t[::1] out, int level):
+    """Write the distance of each row to ``out``."""
+    cdef size_t n = rows.shape[0]
+    cdef int words = rows.shape[1]
+    if n == 0:
+        return
+    with nogil:
+        hm_variants[level].distances(&query[0], &rows[0, 0], n, words, &out[0])
+
+
+cdef object _copy(const void *source, size_t count, object dtype):
+    out = np.empty(count, dtype)
+    cdef unsigned char[::1] target
+    if count:
+        target = out.view(np.uint8)
+        memcpy(&target[0], source, target.shape[0])
+    return out
+
+
+def search(
+    bint exhaustive,
+    const uint64_t[:, ::1] query_shorts,
+    const uint64_t[:, ::1] query_longs,
+    const uint64_t[:, ::1] word_weights,
+    const uint64_t[::1] counts,
+    const uint64_t[::1] candidates,
+    const uint64_t[:, ::1] shorts,
+    const uint64_t[:, ::1] longs,
+    const uint64_t[::1] keys,
+    const uint64_t[::1] allowed,
+    int threads,
+    int level,
+):
+    """Search for all queries; per query a tuple of (rows, short distances, long distances, histogram)."""
+    cdef size_t i, query_count = query_shorts.shape[0]
+    cdef int failed, bits = 64 * shorts.shape[1]
+    cdef hm_codes codes
+    cdef search_function function = hm_exhaustive if exhaustive else hm_two_phase
+    codes.n = shorts.shape[0]
+    codes.short_words = shorts.shape[1]
+    codes.long_words = longs.shape[1]
+    codes.short_codes = &shorts[0, 0] if codes.n else NULL
+    codes.long_codes = &longs[0, 0] if codes.n else NULL
+    codes.keys = &keys[0] if codes.n else NULL
+    codes.allowed = &allowed[0] if allowed is not None and codes.n else NULL
+    cdef hm_query *queries = <hm_query *>calloc(query_count + 1, sizeof(hm_query))
+    cdef hm_found *found = <hm_found *>calloc(query_count + 1, sizeof(hm_found))
+    try:
+        if queries == NULL or found == NULL:
+            raise MemoryError
+        for i in range(query_count):
+            queries[i].short_code = &query_shorts[i, 0]
+            queries[i].long_code = &query_longs[i, 0]
+            queries[i].word_weights = &word_weights[i, 0]
+            queries[i].count = counts[i]
+            queries[i].candidates = candidates[i]
+        with nogil:
+            failed = function(hm_variants[level], &codes, queries, query_count, threads, found)
+        if failed:
+            raise MemoryError("no memory for the candidates of this search")
+        return [
+            (
+                _copy(found[i].row, found[i].rows, np.int64),
+                _copy(found[i].short_distance, found[i].rows, np.uint16),
+                _copy(found[i].long_distance, found[i].rows, np.uint32),
+                _copy(found[i].histogram, bits + 1, np.int64),
+            )
+            for i in range(query_count)
+        ]
+    finally:
+        if found != NULL:
+            hm_found_free(found, query_count)
+        free(found)
+        free(queries)

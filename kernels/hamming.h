@@ -1,0 +1,110 @@
+/* Exact Hamming search over packed codes: the types and the few functions that the rooms of this folder share.
+ *
+ * A code is a row of 64-bit words. Rows lie one after the other in memory, read only.
+ *   loops_*.c     the innermost loops, one file per instruction set, each function with its own target attribute
+ *   variants.c    which of them this CPU can run
+ *   collector.c   phase one for one query: the rows within a threshold that tightens while rows go by
+ *   ranking.c     the best rows by (long distance, key)
+ *   search.c      whole searches: slices of rows over threads, both phases
+ */
+#ifndef LOOKALIKE_HAMMING_H
+#define LOOKALIKE_HAMMING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define HM_MAX_SHORT_WORDS 4
+#define HM_MAX_SHORT_BITS (64 * HM_MAX_SHORT_WORDS)
+#define HM_MAX_LONG_WORDS 128
+
+/* A hit is one word: the distance above, the row below. Sorting hits sorts by (distance, row). */
+#define HM_ROW_BITS 48
+#define HM_MAX_ROWS ((uint64_t)1 << HM_ROW_BITS)
+static inline uint64_t hm_hit(uint64_t distance, uint64_t row) { return distance << HM_ROW_BITS | row; }
+static inline int hm_hit_distance(uint64_t hit) { return (int)(hit >> HM_ROW_BITS); }
+static inline uint64_t hm_hit_row(uint64_t hit) { return hit & (HM_MAX_ROWS - 1); }
+
+/* A loop that appends hits may write this many words past the last one (it stores whole registers). */
+#define HM_SPILL 8
+
+/* The innermost loops of one instruction set. */
+typedef struct {
+    const char *name;
+    int (*runs_here)(void);
+    /* How far is each of n rows from the query? */
+    void (*distances)(const uint64_t *query, const uint64_t *rows, size_t n, int words, uint16_t *out);
+    /* Which of n rows are allowed and within the threshold? Appends hits in row order and returns how many.
+     * Bit i of `allowed` is row i of these n (NULL: all); `first` is the number of row 0. Room: n + HM_SPILL. */
+    size_t (*within)(const uint64_t *query, const uint64_t *rows, size_t n, int words, const uint64_t *allowed,
+                     int threshold, uint64_t first, uint64_t *out);
+    /* The sum over words of weight times distance; weights NULL means 1 each. */
+    uint64_t (*weighted)(const uint64_t *query, const uint64_t *row, int words, const uint64_t *weights);
+} hm_loops;
+
+extern const hm_loops *const hm_variants[]; /* slowest first, ends with NULL; those compiled in */
+
+extern const hm_loops hm_portable, hm_popcnt, hm_avx2, hm_avx512, hm_neon;
+
+/* Rows that were found at or below a threshold which only ever falls: it is the smallest distance that still keeps
+ * `need` rows of those seen so far. The histogram is exact at and below the threshold. */
+typedef struct {
+    uint64_t *hits;
+    size_t used, room;
+    uint64_t need, within; /* rows wanted; rows seen at or below the threshold */
+    int threshold;
+    int64_t histogram[HM_MAX_SHORT_BITS + 1];
+} hm_collector;
+
+void hm_collector_start(hm_collector *c, int bits, uint64_t need);
+int hm_collector_reserve(hm_collector *c, size_t extra); /* 0, or -1 without memory */
+void hm_collector_count(hm_collector *c, size_t added);  /* take in the hits that a loop wrote at hits + used */
+void hm_collector_free(hm_collector *c);
+
+/* The best `limit` of the rows offered, by (distance, key, position): a heap with the worst on top. */
+typedef struct {
+    uint64_t distance, key, position;
+} hm_ranked;
+
+typedef struct {
+    hm_ranked *items;
+    size_t size, limit;
+} hm_ranking;
+
+#define HM_NO_POSITION UINT64_MAX
+/* 1 when the row entered; *evicted is then the position of the row that left, or HM_NO_POSITION. */
+int hm_ranking_offer(hm_ranking *r, hm_ranked row, uint64_t *evicted);
+void hm_ranking_sort(hm_ranking *r); /* best first; the ranking takes no more offers */
+
+typedef struct {
+    const uint64_t *short_codes, *long_codes, *keys;
+    const uint64_t *allowed; /* bitmap over rows, or NULL */
+    size_t n;
+    int short_words, long_words;
+} hm_codes;
+
+typedef struct {
+    const uint64_t *short_code, *long_code;
+    const uint64_t *word_weights; /* one per word of the long code */
+    uint64_t count, candidates;
+} hm_query;
+
+/* One query's answer. The arrays belong to the caller, who frees them with hm_found_free. */
+typedef struct {
+    size_t rows;
+    int64_t *row;
+    uint16_t *short_distance;
+    uint32_t *long_distance;
+    int64_t histogram[HM_MAX_SHORT_BITS + 1];
+} hm_found;
+
+/* 0, or -1 without memory. `found` has one entry per query and is safe to free either way. */
+int hm_two_phase(const hm_loops *loops, const hm_codes *codes, const hm_query *queries, size_t query_count, int threads,
+                 hm_found *found);
+int hm_exhaustive(const hm_loops *loops, const hm_codes *codes, const hm_query *queries, size_t query_count,
+                  int threads, hm_found *found);
+void hm_found_free(hm_found *found, size_t query_count);
+
+/* Run work(context, part) for each part, each on a thread of its own (the last on the caller's); returns when all are done. */
+void hm_parallel(int parts, void (*work)(void *context, int part), void *context);
+
+#endif

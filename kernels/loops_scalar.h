@@ -1,0 +1,66 @@
+/* The loops in plain C. `portable` and `popcnt` are the same text, compiled for different instruction sets: the compiler
+ * turns __builtin_popcountll into bit tricks or into the instruction. The other variants use them for what is left over. */
+#ifndef LOOKALIKE_LOOPS_SCALAR_H
+#define LOOKALIKE_LOOPS_SCALAR_H
+
+#include "hamming.h"
+
+#define HM_INLINE static inline __attribute__((always_inline))
+
+HM_INLINE uint64_t scalar_distance(const uint64_t *query, const uint64_t *row, int words) {
+    uint64_t sum = 0;
+    for (int w = 0; w < words; w++) sum += (uint64_t)__builtin_popcountll(query[w] ^ row[w]);
+    return sum;
+}
+
+HM_INLINE void scalar_distances(const uint64_t *query, const uint64_t *rows, size_t n, int words, uint16_t *out) {
+    for (size_t i = 0; i < n; i++) out[i] = (uint16_t)scalar_distance(query, rows + i * (size_t)words, words);
+}
+
+HM_INLINE int is_allowed(const uint64_t *allowed, size_t row) {
+    return !allowed || (allowed[row >> 6] >> (row & 63) & 1);
+}
+
+/* Rows from `start` on, so that a vector loop can leave its tail here. */
+HM_INLINE size_t scalar_within(const uint64_t *query, const uint64_t *rows, size_t start, size_t n, int words,
+                               const uint64_t *allowed, int threshold, uint64_t first, uint64_t *out) {
+    size_t found = 0;
+    for (size_t i = start; i < n; i++) {
+        if (!is_allowed(allowed, i)) continue;
+        uint64_t distance = scalar_distance(query, rows + i * (size_t)words, words);
+        if (distance <= (uint64_t)threshold) out[found++] = hm_hit(distance, first + i);
+    }
+    return found;
+}
+
+HM_INLINE uint64_t scalar_weighted(const uint64_t *query, const uint64_t *row, int words, const uint64_t *weights) {
+    if (!weights) return scalar_distance(query, row, words);
+    uint64_t sum = 0;
+    for (int w = 0; w < words; w++) sum += weights[w] * (uint64_t)__builtin_popcountll(query[w] ^ row[w]);
+    return sum;
+}
+
+/* One variant in plain C: the functions and their table. */
+#define HM_SCALAR_VARIANT(variant, TARGET, RUNS_HERE)                                                                  \
+    TARGET static void variant##_distances(const uint64_t *query, const uint64_t *rows, size_t n, int words,           \
+                                           uint16_t *out) {                                                            \
+        scalar_distances(query, rows, n, words, out);                                                                  \
+    }                                                                                                                  \
+    TARGET static size_t variant##_within(const uint64_t *query, const uint64_t *rows, size_t n, int words,            \
+                                          const uint64_t *allowed, int threshold, uint64_t first, uint64_t *out) {     \
+        switch (words) {                                                                                               \
+            case 1: return scalar_within(query, rows, 0, n, 1, allowed, threshold, first, out);                        \
+            case 2: return scalar_within(query, rows, 0, n, 2, allowed, threshold, first, out);                        \
+            case 3: return scalar_within(query, rows, 0, n, 3, allowed, threshold, first, out);                        \
+            default: return scalar_within(query, rows, 0, n, 4, allowed, threshold, first, out);                       \
+        }                                                                                                              \
+    }                                                                                                                  \
+    TARGET static uint64_t variant##_weighted(const uint64_t *query, const uint64_t *row, int words,                   \
+                                              const uint64_t *weights) {                                               \
+        return scalar_weighted(query, row, words, weights);                                                            \
+    }                                                                                                                  \
+    static int variant##_runs_here(void) { return RUNS_HERE; }                                                         \
+    const hm_loops hm_##variant = {#variant, variant##_runs_here, variant##_distances, variant##_within,               \
+                                   variant##_weighted};
+
+#endif

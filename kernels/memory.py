@@ -1,0 +1,129 @@
+"""Rows in memory that grow at the end without moving: what was read before stays where it is.
+
+A search reads the codes at the speed of memory, and phase two reads a few thousand rows at random: on 4 KB
+pages such a row costs six times as much as on huge pages (2 MB). So rows lie in one stretch of address space,
+aligned to 2 MB and advised to be huge, reserved far beyond what is needed and paid for only where rows were
+written.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+_HUGE_PAGE = 2 << 20
+_MAP_NORESERVE = 0x4000  # Linux; not named by the mmap module of Python 3.11
+_SYSTEM_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+class GrowableRows:
+    """Rows of one type and width, appended to in place.
+
+    Parameters
+    ----------
+    words : int
+        Values per row, at least 1.
+    dtype : dtype
+        uint64 unless told otherwise.
+    reserve_bytes : int
+        Address space to reserve, 1 TB unless told otherwise; it costs nothing until it is used. Where the
+        system grants less, or when it is full, the rows move once to a larger stretch; views given before
+        keep the old one alive.
+
+    Notes
+    -----
+    One thread appends; any number may read the views. Memory is given back when the rows and the last view
+    are gone.
+    """
+
+    def __init__(self, words: int, dtype: DTypeLike = np.uint64, *, reserve_bytes: int = 1 << 40) -> None:
+        if words < 1:
+            raise ValueError(f"words is {words}, but a row needs at least 1")
+        if reserve_bytes < 1:
+            raise ValueError(f"reserve_bytes is {reserve_bytes}, but must be at least 1")
+        self._dtype = np.dtype(dtype)
+        if self._dtype.hasobject:
+            raise TypeError(f"dtype {self._dtype} holds Python objects, but rows are plain memory")
+        self._words = words
+        self._rows = 0
+        self._values, self.huge_pages = self._reserve(reserve_bytes)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @property
+    def row_bytes(self) -> int:
+        return self._words * self._dtype.itemsize
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory in use, whole pages: what the system has handed out, not what is reserved."""
+        page = _HUGE_PAGE if self.huge_pages else mmap.PAGESIZE
+        return -(-self._rows * self.row_bytes // page) * page
+
+    def view(self) -> NDArray[Any]:
+        """Give the rows so far, shape (n, words), read-only; later appends neither move nor change them."""
+        view = self._values[: self._rows]
+        view.flags.writeable = False
+        return view
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows at the end.
+
+        Raises
+        ------
+        ValueError
+            ``rows`` has another type or another number of columns.
+        MemoryError
+            The system has no room for more.
+        """
+        if rows.dtype != self._dtype or rows.ndim != 2 or rows.shape[1] != self._words:
+            raise ValueError(
+                f"rows are {rows.dtype} of shape {rows.shape}, "
+                f"but must be {self._dtype} of shape (n, {self._words})"
+            )
+        end = self._rows + len(rows)
+        if end > len(self._values):
+            self._move(end)
+        self._values[self._rows : end] = rows
+        self._rows = end
+
+    def _move(self, rows: int) -> None:
+        old = self._values[: self._rows]
+        self._values, self.huge_pages = self._reserve(2 * rows * self.row_bytes)
+        if len(self._values) < rows:
+            raise MemoryError(f"the system grants no address space for {rows} rows of {self.row_bytes} bytes")
+        self._values[: self._rows] = old
+
+    def _reserve(self, size: int) -> tuple[NDArray[Any], bool]:
+        """As much of ``size`` bytes as the system grants, and whether its pages may be huge."""
+        stretch = None
+        while stretch is None:
+            try:
+                stretch = mmap.mmap(
+                    -1, size + _HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+                )
+            except (OSError, OverflowError):  # a limit on address space (ulimit -v, strict overcommit)
+                if size < _HUGE_PAGE:
+                    raise MemoryError(
+                        f"the system grants no address space for rows of {self.row_bytes} bytes"
+                    ) from None
+                size //= 2
+        huge = _advise_huge(stretch)
+        start = -np.frombuffer(stretch, np.uint8, 1).ctypes.data % _HUGE_PAGE
+        count = size // self.row_bytes
+        values = np.frombuffer(stretch, self._dtype, count * self._words, start).reshape(count, self._words)
+        return values, huge
+
+
+def _advise_huge(stretch: mmap.mmap) -> bool:
+    try:
+        setting = _SYSTEM_SETTING.read_text()
+        stretch.madvise(mmap.MADV_HUGEPAGE)
+    except (OSError, AttributeError):  # no such pages here: plain ones serve, and the status says so
+        return False
+    return "[never]" not in setting

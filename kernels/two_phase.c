@@ -1,0 +1,161 @@
+/* The search in two phases. Rows are cut into one slice per thread, every slice into blocks that fit the cache, and each
+ * block is scanned for all queries before the next is touched. Answers do not depend on the number of slices. */
+#include "search.h"
+
+#include <string.h>
+
+#define BLOCK_ROWS 2048 /* 64 KB of 256-bit codes; a multiple of 64, so that a block starts at a whole word of the bitmap */
+#define PREFETCH_ROWS 8
+
+/* ---- phase one ---- */
+
+static int scan_block(const search *s, hm_collector *collectors, size_t start, size_t end) {
+    const hm_codes *codes = s->codes;
+    const uint64_t *rows = codes->short_codes + start * (size_t)codes->short_words;
+    for (size_t q = 0; q < s->query_count; q++) {
+        hm_collector *c = &collectors[q];
+        if (hm_collector_reserve(c, end - start)) return -1;
+        size_t added = s->loops->within(s->queries[q].short_code, rows, end - start, codes->short_words,
+                                        allowed_from(codes, start), c->threshold, start, c->hits + c->used);
+        hm_collector_count(c, added);
+    }
+    return 0;
+}
+
+static void scan_slice(void *context, int part) {
+    search *s = context;
+    hm_collector *collectors = s->collectors + (size_t)part * s->query_count;
+    size_t end = slice_start(s, part + 1);
+    for (size_t q = 0; q < s->query_count; q++)
+        hm_collector_start(&collectors[q], 64 * s->codes->short_words, s->queries[q].candidates);
+    for (size_t row = slice_start(s, part); row < end; row += BLOCK_ROWS) {
+        size_t stop = min_size(end, row + BLOCK_ROWS);
+        if (no_row_allowed(s->codes, row, stop)) continue;
+        if (scan_block(s, collectors, row, stop)) {
+            s->failed[part] = 1;
+            return;
+        }
+    }
+}
+
+/* ---- phase two ---- */
+
+/* Add up the slices' histograms, cut them at the threshold of all slices together, and return the number of candidates. */
+static size_t cut_at_threshold(const search *s, size_t q, int *threshold) {
+    int bits = 64 * s->codes->short_words;
+    int64_t *histogram = s->found[q].histogram, seen = 0;
+    for (int part = 0; part < s->parts; part++)
+        for (int d = 0; d <= bits; d++) histogram[d] += s->collectors[(size_t)part * s->query_count + q].histogram[d];
+    int d = 0;
+    while ((uint64_t)(seen += histogram[d]) < s->queries[q].candidates && d < bits) d++;
+    *threshold = d;
+    while (++d <= bits) histogram[d] = 0;
+    return (size_t)seen;
+}
+
+/* The candidates by (short distance, row): slices and hits are in row order, and counting keeps it. */
+static void sort_candidates(const search *s, size_t q, int threshold, uint64_t *sorted) {
+    size_t next[HM_MAX_SHORT_BITS + 2] = {0};
+    for (int d = 0; d <= threshold; d++) next[d + 1] = next[d] + (size_t)s->found[q].histogram[d];
+    for (int part = 0; part < s->parts; part++) {
+        const hm_collector *c = &s->collectors[(size_t)part * s->query_count + q];
+        for (size_t i = 0; i < c->used; i++) {
+            int distance = hm_hit_distance(c->hits[i]);
+            if (distance <= threshold) sorted[next[distance]++] = c->hits[i];
+        }
+    }
+}
+
+static void prefetch_row(const hm_codes *codes, uint64_t row) {
+    const char *code = (const char *)(codes->long_codes + row * (size_t)codes->long_words);
+    for (int byte = 0; byte < 8 * codes->long_words; byte += 64) __builtin_prefetch(code + byte);
+    __builtin_prefetch(codes->keys + row);
+}
+
+/* Which candidates are among the best `count` of all candidates at their short distance or below? Only those can be in
+ * the answer of any threshold up to ours, so only those are reported. */
+static size_t rank_candidates(const search *s, size_t q, const uint64_t *hits, size_t n, hm_ranking *ranking,
+                              uint32_t *longs, uint8_t *reported) {
+    const hm_codes *codes = s->codes;
+    const hm_query *query = &s->queries[q];
+    uint64_t factor, evicted;
+    const uint64_t *weights = hm_uneven_weights(query, codes->long_words, &factor);
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (i + PREFETCH_ROWS < n) prefetch_row(codes, hm_hit_row(hits[i + PREFETCH_ROWS]));
+        uint64_t row = hm_hit_row(hits[i]);
+        longs[i] = (uint32_t)(factor * s->loops->weighted(query->long_code,
+                                                          codes->long_codes + row * (size_t)codes->long_words,
+                                                          codes->long_words, weights));
+        reported[i] = (uint8_t)hm_ranking_offer(ranking, (hm_ranked){longs[i], codes->keys[row], i}, &evicted);
+        kept += reported[i];
+        if (evicted != HM_NO_POSITION && hm_hit_distance(hits[evicted]) == hm_hit_distance(hits[i])) {
+            reported[evicted] = 0;
+            kept--;
+        }
+    }
+    return kept;
+}
+
+static int report(hm_found *found, size_t kept, const uint64_t *hits, size_t n, const uint32_t *longs,
+                  const uint8_t *reported) {
+    if (hm_found_reserve(found, kept)) return -1;
+    size_t to = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!reported[i]) continue;
+        found->row[to] = (int64_t)hm_hit_row(hits[i]);
+        found->short_distance[to] = (uint16_t)hm_hit_distance(hits[i]);
+        found->long_distance[to++] = longs[i];
+    }
+    return 0;
+}
+
+static int finish_query(search *s, size_t q) {
+    int threshold;
+    size_t n = cut_at_threshold(s, q, &threshold);
+    hm_ranking ranking = {NULL, 0, (size_t)s->queries[q].count < n ? (size_t)s->queries[q].count : n};
+    uint64_t *hits = malloc((n + 1) * sizeof *hits);
+    uint32_t *longs = malloc((n + 1) * sizeof *longs);
+    uint8_t *reported = malloc(n + 1);
+    ranking.items = malloc((ranking.limit + 1) * sizeof *ranking.items);
+    int failed = !hits || !longs || !reported || !ranking.items;
+    if (!failed) {
+        sort_candidates(s, q, threshold, hits);
+        size_t kept = rank_candidates(s, q, hits, n, &ranking, longs, reported);
+        failed = report(&s->found[q], kept, hits, n, longs, reported);
+    }
+    free(ranking.items);
+    free(reported);
+    free(longs);
+    free(hits);
+    return failed;
+}
+
+static void finish_queries(void *context, int part) {
+    search *s = context;
+    for (size_t q = (size_t)part; q < s->query_count; q += (size_t)s->parts)
+        if (finish_query(s, q)) s->failed[part] = 1;
+}
+
+int hm_two_phase(const hm_loops *loops, const hm_codes *codes, const hm_query *queries, size_t query_count,
+                 int threads, hm_found *found) {
+    int parts = hm_parts(threads, codes->n, 8 * BLOCK_ROWS);
+    search s = {loops, codes, queries, query_count, parts, NULL, NULL, found, NULL};
+    memset(found, 0, query_count * sizeof *found);
+    s.collectors = calloc((size_t)parts * query_count + 1, sizeof *s.collectors);
+    s.failed = calloc((size_t)parts, sizeof *s.failed);
+    int failed = !s.collectors || !s.failed;
+    if (!failed) {
+        hm_parallel(parts, scan_slice, &s);
+        failed = any_failed(s.failed, parts);
+    }
+    if (!failed) {
+        hm_parallel(parts, finish_queries, &s);
+        failed = any_failed(s.failed, parts);
+    }
+    if (s.collectors)
+        for (size_t i = 0; i < (size_t)parts * query_count; i++) hm_collector_free(&s.collectors[i]);
+    free(s.collectors);
+    free(s.failed);
+    return failed ? -1 : 0;
+}
