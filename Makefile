@@ -1,0 +1,42 @@
+# Every target does its own set-up, and does it once: the stamp is newer than what it was made of.
+PYTHON ?= python3
+PHOTOS ?=
+PORT ?= 8000
+BIN := .venv/bin
+READY := .venv/.ready
+KERNEL_SOURCES := $(wildcard kernels/*.pyx kernels/*.c kernels/*.h)
+
+.PHONY: demo test check format bench bench-kernels clean
+.DEFAULT_GOAL := demo
+
+demo: $(READY)
+	@exec $(BIN)/lookalike demo $(if $(PHOTOS),"$(PHOTOS)") --port $(PORT)
+
+test: $(READY)
+	$(BIN)/pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -c "from lookalike.kernels import hamming; assert hamming.VARIANTS[0] != 'numpy', 'the native kernel was not built'"
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(READY): requirements.lock pyproject.toml $(KERNEL_SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+bench: $(READY)
+	$(BIN)/python benchmarks/walk.py
+
+bench-kernels: $(READY)
+	$(BIN)/python benchmarks/kernels.py
+
+clean:
+	rm -rf .venv build var *.egg-info kernels/_hamming.c kernels/*.so

@@ -1,0 +1,26 @@
+"""Settings: read once, at the top, and passed down as values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+# Beyond five million rows a scan on one core takes longer (8 ms) than the calls around it.
+ROWS_PER_SHARD = 5_000_000
+# A photo of 25 MB is 34 MB in base64; the rest is room for the other fields.
+MOST_BODY_BYTES = 36 * 2**20
+
+
+class Settings(BaseModel):
+    """How to serve a store."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: Path = Field(description="The store's root folder.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback, put your own proxy before it.")
+    port: int = Field(8000, ge=1, le=65535)
+    shards: PositiveInt | None = Field(None, description="Per collection; one per 5 million images if not given.")
+    replicas: PositiveInt | None = Field(None, description="Copies of each shard; 1 if not given.")
+    candidates_per_hit: PositiveInt = Field(256, description="Phase one keeps this many images per hit asked for.")
+    shard_timeout_s: PositiveFloat = Field(2.0, description="How long an answer waits for one replica of a shard.")

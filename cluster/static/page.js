@@ -1,0 +1,232 @@
+/** The search page: the form and the address bar say what is asked; this file moves between them and the server. */
+
+import { keptPhoto, readPhoto } from "./photo.js";
+import { NO_PHOTO, addressOf, curlOf, fillForm, parseFilters, photoPath, readable, requestOf, resetOptions } from "./request.js";
+import { readStatus, search } from "./server.js";
+import { addStarters } from "./starters.js";
+import * as view from "./view.js";
+
+const $ = (id) => document.getElementById(id);
+const form = $("ask");
+const field = (name) => form.elements.namedItem(name);
+
+let collections = [];
+let photo = null; // what is asked about; where it is null, the id in the form is
+let pending = new AbortController();
+let lastRead = 0;
+
+// ---- what is asked
+
+/** Search for a photo: a file that was chosen, dropped, pasted or drawn. */
+async function askPhoto(blob, name) {
+  const mine = ++lastRead;
+  try {
+    const read = await readPhoto(blob, name);
+    if (mine !== lastRead) return; // another photo came while this one was read
+    photo = read;
+    field("id").value = "";
+    ask();
+  } catch (error) {
+    if (mine === lastRead) view.showError(error.message);
+  }
+}
+
+/** Search for a stored image. */
+function askId(id) {
+  field("id").value = id;
+  ask();
+}
+
+/** Search for what the form says, as a new step in the browser's history. */
+function ask() {
+  lastRead += 1;
+  if (field("id").value) photo = null;
+  if (!photo && !field("id").value) return view.showError("Choose a photo, or give the id of an image.");
+  if (!check()) return undefined;
+  const state = { photo: photo?.key ?? null };
+  const address = addressOf(form);
+  const again = address === location.search && state.photo === (history.state?.photo ?? null);
+  history[again ? "replaceState" : "pushState"](state, "", address);
+  return send();
+}
+
+/** Show what the address bar says: after loading, and after Back and Forward. */
+function restore() {
+  lastRead += 1;
+  pending.abort();
+  fillForm(form, location.search);
+  useCollection();
+  fillForm(form, location.search); // again: the collection decides which weights there are
+  const key = history.state?.photo;
+  photo = keptPhoto(key) ?? null;
+  if (photo || field("id").value) {
+    if (check()) send();
+    else view.clearHits();
+    return;
+  }
+  view.showStart(key ? "That photo is no longer in this page's memory; please choose it again." : "");
+  preview();
+}
+
+/** Whether the form's values can be sent; the browser points at the first that cannot. */
+function check() {
+  preview();
+  if (form.checkValidity()) return true;
+  const wrong = form.querySelector(":invalid:not(fieldset)");
+  if ($("options").contains(wrong)) $("options").open = true;
+  form.reportValidity();
+  view.showError(`${wrong.name}: ${wrong.validationMessage}`);
+  return false;
+}
+
+// ---- the request
+
+async function send() {
+  pending.abort();
+  pending = new AbortController();
+  const { signal } = pending;
+  const request = nextRequest();
+  const collection = field("collection").value;
+  const id = field("id").value;
+  view.showWaiting(photo ? "yours" : id, photo ? photo.url : photoPath(collection, id));
+  try {
+    const answer = await search(request, signal);
+    if (!signal.aborted) view.showAnswer(answer, addressOfHit);
+  } catch (error) {
+    if (signal.aborted) return;
+    view.clearHits();
+    view.showError(error.message);
+  }
+}
+
+/** What the form asks: about the id in it, else about the photo. */
+const nextRequest = () => requestOf(form, field("id").value ? null : (photo ?? NO_PHOTO));
+
+/** Show the request as it will be sent. */
+function preview() {
+  view.showWeightValues();
+  const filters = field("filters");
+  filters.setCustomValidity("");
+  try {
+    parseFilters(filters.value);
+  } catch (error) {
+    filters.setCustomValidity(error.message);
+    view.showRequest("", `The filters are not valid: ${error.message}`, "");
+    return;
+  }
+  const request = nextRequest();
+  const length = request.body.image && photo?.base64.length.toLocaleString("en");
+  const shortened = length ? `The image is cut short here; ${length} characters of base64 are sent.` : "";
+  view.showRequest(request.path, readable(request), shortened);
+}
+
+function addressOfHit(id) {
+  const params = new URLSearchParams(addressOf(form));
+  params.set("id", id);
+  return `?${params}`;
+}
+
+async function copyCurl() {
+  if (!check()) return;
+  const command = curlOf(nextRequest());
+  $("curl").textContent = command;
+  $("curl").hidden = false;
+  // Without https or localhost a page has no clipboard: the command is there to be copied by hand.
+  const copied = await navigator.clipboard?.writeText(command).then(() => true, () => false);
+  if (copied) $("copy").textContent = "Copied";
+  setTimeout(() => ($("copy").textContent = "Copy as curl"), 2000);
+}
+
+// ---- ways to give a photo
+
+function takeFrom(input) {
+  input.addEventListener("change", () => {
+    if (input.files.length) askPhoto(input.files[0]);
+    input.value = ""; // so that the same file can be chosen again
+  });
+}
+
+function takeDrops() {
+  const mark = (on) => document.body.classList.toggle("dropping", on);
+  const isText = ({ target, dataTransfer }) => target.closest?.("input, textarea") && !dataTransfer.types.includes("Files");
+  document.addEventListener("dragover", (event) => {
+    if (isText(event)) return;
+    event.preventDefault(); // or the browser would leave the page to show the photo
+    mark(true);
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) mark(false);
+  });
+  document.addEventListener("drop", (event) => {
+    mark(false);
+    if (isText(event)) return;
+    event.preventDefault();
+    const [file] = event.dataTransfer.files;
+    if (file) askPhoto(file);
+    else view.showError("That was no file. Save the photo first, then drop it here.");
+  });
+}
+
+function takePastes() {
+  document.addEventListener("paste", (event) => {
+    const [file] = event.clipboardData.files;
+    if (!file) return; // text goes where it was pasted
+    event.preventDefault();
+    askPhoto(file);
+  });
+}
+
+// ---- clicks and collections
+
+function followHit(event) {
+  const link = event.target.closest("a.hit");
+  const elsewhere = event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey;
+  if (!link || elsewhere) return;
+  event.preventDefault();
+  askId(link.dataset.id);
+  window.scrollTo({ top: 0 });
+  $("heading").focus({ preventScroll: true });
+}
+
+async function readCollections() {
+  ({ collections } = await readStatus());
+  const names = collections.map(({ name }) => name).sort();
+  const ordered = names.includes("default") ? ["default", ...names.filter((name) => name !== "default")] : names;
+  field("collection").replaceChildren(...ordered.map((name) => new Option(name)));
+  $("collection-field").hidden = ordered.length < 2;
+}
+
+function useCollection() {
+  const chosen = collections.find(({ name }) => name === field("collection").value);
+  if (!chosen) return;
+  view.showCatalogue(chosen);
+  view.showWeights(chosen.components);
+}
+
+async function start() {
+  addStarters($("starters"), askPhoto);
+  [$("file"), $("camera")].forEach(takeFrom);
+  takeDrops();
+  takePastes();
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    ask();
+  });
+  form.addEventListener("input", preview);
+  field("collection").addEventListener("change", () => {
+    useCollection();
+    preview();
+  });
+  $("hits").addEventListener("click", followHit);
+  $("copy").addEventListener("click", copyCurl);
+  $("defaults").addEventListener("click", () => {
+    resetOptions(form);
+    preview();
+  });
+  window.addEventListener("popstate", restore);
+  const trouble = await readCollections().catch((error) => error);
+  restore();
+  if (trouble) view.showError(trouble.message);
+}
+
+start();

@@ -1,0 +1,48 @@
+/** Photos that were given to this page. They are sent as they are: a smaller copy would get other codes. */
+
+const MOST_BYTES = 25 * 2 ** 20; // the server takes no more
+const MOST_KEPT = 8; // for Back and Forward; each may take 60 MB
+
+const kept = new Map();
+let lastKey = 0;
+
+/**
+ * Read a photo and keep it for Back and Forward.
+ * @param {Blob} blob
+ * @returns {Promise<{key: number, name: string, type: string, bytes: number, base64: string, url: string}>}
+ * @throws {Error} It is too large, or cannot be read; the message is for people.
+ */
+export async function readPhoto(blob, name = blob.name || "photo.jpg") {
+  if (blob.size > MOST_BYTES) {
+    throw new Error(`${name} has ${(blob.size / 2 ** 20).toFixed(1)} MB; a photo may have 25 MB at the most.`);
+  }
+  const photo = {
+    key: ++lastKey,
+    name,
+    type: blob.type || "application/octet-stream",
+    bytes: blob.size,
+    base64: await base64Of(blob, name),
+    url: URL.createObjectURL(blob),
+  };
+  kept.set(photo.key, photo);
+  if (kept.size > MOST_KEPT) forgetOldest();
+  return photo;
+}
+
+/** A photo that was read before, or undefined: it was too long ago, or the page was loaded anew. */
+export const keptPhoto = (key) => kept.get(key);
+
+function forgetOldest() {
+  const [key, photo] = kept.entries().next().value;
+  URL.revokeObjectURL(photo.url);
+  kept.delete(key);
+}
+
+function base64Of(blob, name) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onerror = () => reject(new Error(`${name} cannot be read; is it a folder, or gone?`));
+    reader.readAsDataURL(blob);
+  });
+}

@@ -1,0 +1,111 @@
+/** What is asked: from the form to the address bar, to the body that is sent, and to what people read of it. */
+
+const SHOWN_BASE64 = 40; // enough to recognise a JPEG, short enough for a phone
+
+/** What stands for the photo as long as there is none. */
+export const NO_PHOTO = { name: "photo.jpg", type: "image/jpeg", base64: "(your photo in base64)" };
+
+const isCheckbox = (field) => field.type === "checkbox";
+const valueOf = (field) => (isCheckbox(field) ? String(field.checked) : field.value);
+const defaultOf = (field) => {
+  if (isCheckbox(field)) return String(field.defaultChecked);
+  return field instanceof HTMLSelectElement ? (field.options[0]?.value ?? "") : field.defaultValue;
+};
+const isChanged = (field) => valueOf(field) !== defaultOf(field);
+
+const set = (field, value) => {
+  if (isCheckbox(field)) {
+    field.checked = value === "true";
+    return;
+  }
+  field.value = value;
+  // A collection that there is not: let the server say so, rather than search another one.
+  if (field instanceof HTMLSelectElement && field.value !== value) field.add(new Option(value, value, false, true));
+};
+
+/** The fields that say how to search; files are kept apart. */
+const fieldsOf = (form) => [...form.elements].filter((field) => field.name);
+
+/** The address of a search: ?id=10003&count=20, and every option that is not at its default. */
+export function addressOf(form) {
+  const params = new URLSearchParams();
+  for (const field of fieldsOf(form)) {
+    if (field.name === "count" || isChanged(field)) params.set(field.name, valueOf(field));
+  }
+  return `?${params}`;
+}
+
+/** Fill the form from an address; what the address does not name gets its default. */
+export function fillForm(form, address) {
+  const params = new URLSearchParams(address);
+  for (const field of fieldsOf(form)) set(field, params.get(field.name) ?? defaultOf(field));
+}
+
+/** Put every option back to its default; what is searched for stays. */
+export function resetOptions(form) {
+  for (const field of fieldsOf(form)) {
+    if (field.name !== "id" && field.name !== "collection") set(field, defaultOf(field));
+  }
+}
+
+/** Read the filters' text. Throws a SyntaxError that says what is wrong. */
+export function parseFilters(text) {
+  if (!text.trim()) return [];
+  const filters = JSON.parse(text);
+  if (!Array.isArray(filters)) throw new SyntaxError("filters are a list: [{…}, {…}]");
+  return filters;
+}
+
+/** The options of the form, without those at their defaults; the filters must parse. */
+function optionsOf(form) {
+  const field = (name) => form.elements.namedItem(name);
+  const options = { count: Number(field("count").value) };
+  const filters = parseFilters(field("filters").value);
+  if (field("group").value) filters.unshift({ field: "group", in: [field("group").value] });
+  if (filters.length) options.filters = filters;
+  const weights = fieldsOf(form).filter((each) => each.name.startsWith("weight.") && isChanged(each));
+  if (weights.length) options.weights = Object.fromEntries(weights.map((each) => [each.name.slice(7), Number(each.value)]));
+  for (const name of ["two_phase", "collapse", "verbose"]) {
+    if (isChanged(field(name))) options[name] = field(name).checked;
+  }
+  return options;
+}
+
+/**
+ * One request, before it is sent.
+ * @param {HTMLFormElement} form
+ * @param {?{name: string, type: string, base64: string}} photo - null: search by the id in the form
+ */
+export function requestOf(form, photo) {
+  const collection = form.elements.namedItem("collection").value;
+  const options = optionsOf(form);
+  const question = photo ? { image: photo.base64 } : { image_id: form.elements.namedItem("id").value };
+  return { path: `/v1/collections/${encodeURIComponent(collection)}/search`, body: { ...question, ...options }, options, photo };
+}
+
+/** The body as people read it: the same JSON, with the photo's base64 cut short. */
+export function readable({ body }) {
+  const image = body.image?.length > SHOWN_BASE64 ? `${body.image.slice(0, SHOWN_BASE64)}…` : body.image;
+  return JSON.stringify(body.image === undefined ? body : { ...body, image }, null, 2);
+}
+
+/** The same search as a shell command; a photo is sent from its file, without base64. */
+export function curlOf({ path, body, options, photo }) {
+  const url = new URL(path, location.origin);
+  if (!photo) {
+    return `curl ${quoted(url.href)} -H 'content-type: application/json' -d ${quoted(JSON.stringify(body))}`;
+  }
+  url.pathname += "/image";
+  for (const [name, value] of Object.entries(options)) {
+    url.searchParams.set(name, typeof value === "object" ? JSON.stringify(value) : value);
+  }
+  return `curl ${quoted(url.href)} -H ${quoted(`content-type: ${photo.type}`)} --data-binary ${quoted(`@${photo.name}`)}`;
+}
+
+/** Where the photo of a stored image is. */
+export function photoPath(collection, id) {
+  const encoded = id.split("/").map(encodeURIComponent).join("/");
+  return `/v1/collections/${encodeURIComponent(collection)}/images/${encoded}/photo`;
+}
+
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;

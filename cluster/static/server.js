@@ -1,0 +1,27 @@
+/** Talk to the server: an answer, or an Error whose message is for people. */
+
+async function fetchJson(path, init) {
+  let response;
+  try {
+    response = await fetch(path, init);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The server cannot be reached. Does it still run, and are you online?");
+  }
+  const body = await response.json().catch(() => null); // a proxy's error page is no JSON
+  if (response.ok && body) return body;
+  if (response.ok) throw new Error("The answer broke off on its way; please search again.");
+  throw new Error(body?.error?.message ?? `The server answered ${response.status} ${response.statusText}.`);
+}
+
+/** Collections, their components and sizes. */
+export const readStatus = () => fetchJson("/v1/status");
+
+/** Send a request as `requestOf` makes it. */
+export const search = ({ path, body }, signal) =>
+  fetchJson(path, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+    signal,
+  });

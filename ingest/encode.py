@@ -1,0 +1,239 @@
+"""The job: photos of a catalogue -> encoder -> store. It can be killed at any moment and started again.
+
+A piece of the catalogue is decoded while the piece before it is encoded and the one before that is committed.
+Only whole pieces are committed, and a photo that the store already holds unchanged is passed over, so a run
+that was killed loses at most the pieces in flight, and a second run of a finished job only looks at each photo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, astuple, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lookalike.errors import UndecodableImage
+from lookalike.files import write_atomically
+from lookalike.ingest.catalogue import Catalogue, read_photo
+from lookalike.ingest.entries import Entry, Problem
+from lookalike.ingest.images import decode
+from lookalike.ingest.store import Store, codes_column, keys_of
+from lookalike.model.descriptor import Descriptors
+
+# Pieces large enough that a commit to 16 buckets (about 0.3 s) is small beside encoding one (about 8 s on
+# 2 cores), small enough that a killed job loses seconds.
+PIECE = 1024
+# Decoding is 1 to 3 ms a photo and runs without the GIL; two threads keep a model on two cores fed.
+DECODERS = 2
+BATCH = 32
+
+
+class Encodes(Protocol):
+    """What the job asks of an encoder: pixels uint8 (n, side, side, 3) to n descriptors."""
+
+    def encode(self, pixels: NDArray[np.uint8]) -> Descriptors: ...
+
+
+@dataclass
+class Report:
+    """What a run did: counts, every photo that was left out, and every field that could not be read."""
+
+    encoded: int = 0
+    unchanged: int = 0
+    seconds: float = 0.0
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A catalogue entry whose photo could be read: pixels uint8 (side, side, 3)."""
+
+    entry: Entry
+    location: str
+    fingerprint: int
+    pixels: NDArray[np.uint8]
+
+
+def encode_catalogue(
+    catalogue: Catalogue,
+    store: Store,
+    encoder: Encodes,
+    side_px: int,
+    progress: Callable[[int], None] = lambda _: None,
+    piece: int = PIECE,
+) -> Report:
+    """Bring the store up to date with the catalogue: rows are added or replaced, none is removed.
+
+    Parameters
+    ----------
+    side_px : int
+        The side of the square that the model sees.
+    progress : callable
+        Called with the number of catalogue rows dealt with since the last call.
+
+    Returns
+    -------
+    Report
+        Also written to ``report.jsonl`` in the store, a line per photo left out or field not read.
+    """
+    report = Report()
+    started = time.monotonic()
+    known = _Fingerprints(store)
+    with ThreadPoolExecutor(DECODERS) as decoders, ThreadPoolExecutor(1) as committer:
+        commit: Future[object] | None = None
+        for photos, passed_over in _pieces(catalogue, known, side_px, decoders, report, piece):
+            progress(passed_over)
+            rows = _encode(photos, store, encoder, progress)
+            if commit is not None:
+                commit.result()
+            commit = committer.submit(store.upsert, rows) if photos else None
+            report.encoded += len(photos)
+        if commit is not None:
+            commit.result()
+    if report.encoded:
+        store.compact()
+    report.seconds = time.monotonic() - started
+    _write_report(store.folder / "report.jsonl", report)
+    return report
+
+
+def _pieces(
+    catalogue: Catalogue,
+    known: _Fingerprints,
+    side_px: int,
+    decoders: ThreadPoolExecutor,
+    report: Report,
+    piece: int,
+) -> Iterator[tuple[list[Photo], int]]:
+    """Decode piece after piece, one piece ahead of the caller. Gives the photos to encode, and how many need not be."""
+    ahead: list[Future[Photo | Problem | None]] = []
+    for entries in itertools.chain(_chunks(catalogue, piece), [None]):
+        waiting = ahead
+        ahead = [decoders.submit(_load, entry, catalogue.root, side_px, known) for entry in entries or ()]
+        if waiting:
+            photos = _sort_out((future.result() for future in waiting), report)
+            yield photos, len(waiting) - len(photos)
+
+
+def _chunks(catalogue: Catalogue, size: int) -> Iterator[list[Entry | Problem]]:
+    rows = iter(catalogue)
+    while chunk := list(itertools.islice(rows, size)):
+        yield chunk
+
+
+def _load(row: Entry | Problem, root: Path, side_px: int, known: _Fingerprints) -> Photo | Problem | None:
+    """Read and decode one photo. None: the store holds it unchanged."""
+    if isinstance(row, Problem):
+        return row
+    try:
+        path = root / row.photo
+        fingerprint = _fingerprint(row, path)
+        if known.holds(row.image_id, fingerprint):
+            return None
+        pixels = decode(read_photo(row.photo, root), side_px)
+    except FileNotFoundError:
+        return Problem("no such file", row.image_id, row.photo)
+    except (UndecodableImage, OSError) as error:
+        return Problem(str(error), row.image_id, row.photo)
+    return Photo(row, str(path.resolve()), fingerprint, pixels)
+
+
+def _sort_out(loaded: Iterable[Photo | Problem | None], report: Report) -> list[Photo]:
+    photos = []
+    for outcome in loaded:
+        if outcome is None:
+            report.unchanged += 1
+        elif isinstance(outcome, Problem):
+            report.problems.append(outcome)
+        else:
+            photos.append(outcome)
+            entry = outcome.entry
+            report.notes.extend(Problem(note, entry.image_id, entry.photo) for note in entry.notes)
+    return photos
+
+
+def _fingerprint(entry: Entry, path: Path) -> int:
+    """Hash all that decides a row: its fields and its file's size and time of change."""
+    stat = path.stat()
+    told = json.dumps([*map(str, astuple(entry)), stat.st_size, stat.st_mtime_ns])
+    return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest(), "little")
+
+
+def _encode(photos: list[Photo], store: Store, encoder: Encodes, progress: Callable[[int], None]) -> pa.Table:
+    parts = []
+    for start in range(0, len(photos), BATCH):
+        batch = photos[start : start + BATCH]
+        parts.append(encoder.encode(np.stack([photo.pixels for photo in batch])))
+        progress(len(batch))
+    return rows_table(
+        store,
+        [photo.entry for photo in photos],
+        [photo.location for photo in photos],
+        [photo.fingerprint for photo in photos],
+        Descriptors(
+            np.concatenate([part.short for part in parts] or [_no_codes(store.manifest.short_words)]),
+            np.concatenate([part.long for part in parts] or [_no_codes(store.manifest.long_words)]),
+        ),
+    )
+
+
+def _no_codes(words: int) -> NDArray[np.uint64]:
+    return np.empty((0, words), np.uint64)
+
+
+def rows_table(
+    store: Store, entries: list[Entry], locations: list[str], fingerprints: list[int], codes: Descriptors
+) -> pa.Table:
+    """Put entries and their descriptors together as rows of the store."""
+    columns: dict[str, object] = {
+        name: [getattr(entry, name) for entry in entries]
+        for name in (
+            *("image_id", "listing_id", "group", "title", "description"),
+            *("price", "lat", "lon", "created_at", "colour", "brand"),
+        )
+    }
+    columns["key"] = keys_of([entry.image_id for entry in entries])
+    columns["photo"] = locations
+    columns["fingerprint"] = np.array(fingerprints, np.uint64)
+    columns["short"] = codes_column(codes.short)
+    columns["long"] = codes_column(codes.long)
+    return pa.table([columns[name] for name in store.schema.names], schema=store.schema)
+
+
+def _write_report(path: Path, report: Report) -> None:
+    left_out = [{"left_out": True, **asdict(problem)} for problem in report.problems]
+    not_read = [{"left_out": False, **asdict(note)} for note in report.notes]
+    lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in [*left_out, *not_read]]
+    write_atomically(path, "".join(lines).encode())
+
+
+class _Fingerprints:
+    """What the store holds, 16 bytes an image: keys and fingerprints as two sorted arrays."""
+
+    def __init__(self, store: Store) -> None:
+        keys, prints = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
+        for bucket in store.buckets:
+            for batch in bucket.column_batches(["key", "fingerprint"]):
+                keys.append(batch["key"].to_numpy())
+                prints.append(batch["fingerprint"].fill_null(0).to_numpy())
+        together = np.concatenate(keys)
+        order = np.argsort(together)
+        self._keys = together[order]
+        self._prints = np.concatenate(prints)[order]
+
+    def holds(self, image_id: str, fingerprint: int) -> bool:
+        key = keys_of([image_id])[0]
+        place = int(np.searchsorted(self._keys, key))
+        return (
+            place < len(self._keys) and self._keys[place] == key and int(self._prints[place]) == fingerprint
+        )
