@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from lookalike.actors.batch import ShardQuery
 from lookalike.actors.hits import Hit, ShardHits, UnknownImage, merge
-from lookalike.actors.shard import ShardQuery
 from lookalike.errors import LookalikeError
 
 Reply = ShardHits | UnknownImage

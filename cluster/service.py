@@ -14,7 +14,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
-from lookalike.actors.shard import ShardQuery
+from lookalike.actors.batch import ShardQuery
 from lookalike.actors.supervisor import cut
 from lookalike.cluster.config import Settings
 from lookalike.cluster.schema import ImageFields, SearchOptions

@@ -36,7 +36,7 @@ export function showAnswer(answer, addressOfHit) {
   $("main").removeAttribute("aria-busy");
   const { hits, took_ms, shards_answered, shards_total } = answer;
   $("summary").textContent = hits.length
-    ? `${images(hits.length)}, nearest first, in ${took_ms < 10 ? took_ms.toFixed(1) : number(Math.round(took_ms))} ms`
+    ? `${images(hits.length)}, nearest first, in ${took_ms < 10 ? took_ms.toFixed(1) : number(Math.round(took_ms))} ms. Click one to search from it.`
     : "Nothing found. If you set a group or filters, no image meets them.";
   $("warning").textContent =
     shards_answered < shards_total
@@ -55,7 +55,7 @@ export function showError(message) {
 /** Take away the hits of another question. */
 export function clearHits() {
   $("main").removeAttribute("aria-busy");
-  $("warning").textContent = $("summary").textContent = "";
+  for (const id of ["warning", "heading", "summary"]) $(id).textContent = "";
   $("hits").replaceChildren();
 }
 
@@ -112,15 +112,19 @@ function card(hit, address) {
   const text = element("span", "text");
   const group = element("span", "group", hit.group_name || "no group");
   group.title = hit.group;
-  const distance = element("span", "distance", number(hit.distance));
-  distance.title = "distance; 0 is the same descriptor";
+  const distance = figure("distance", "distance", hit.distance);
+  distance.title = "0: the same descriptor";
   text.append(group, distance, element("span", "id", hit.image_id));
-  for (const [name, bits] of Object.entries(hit.components ?? {})) {
-    text.append(element("span", "part", name), element("span", "part bits", number(bits)));
-  }
+  for (const [name, bits] of Object.entries(hit.components ?? {})) text.append(figure("part", name, bits));
   link.append(photo(hit), text);
   item.append(link);
   return item;
+}
+
+function figure(className, name, value) {
+  const row = element("span", className, name);
+  row.append(element("b", "", number(value)));
+  return row;
 }
 
 function photo(hit) {
