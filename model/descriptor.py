@@ -95,7 +95,7 @@ def pack(bits: BoolBits) -> Codes:
     n, b = bits.shape
     if b % WORD_BITS:
         raise ValueError(f"{b} bits do not fill whole words of {WORD_BITS}")
-    octets = np.packbits(bits, axis=1, bitorder="little")
+    octets = np.packbits(np.ascontiguousarray(bits), axis=1, bitorder="little")
     return octets.reshape(n, b // 8).view("<u8").astype(np.uint64, copy=False)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import BadModel
-from lookalike.model import darknet19, googlenet
+from lookalike.model import colour, darknet19, googlenet
 from lookalike.model.descriptor import Thresholds
 from lookalike.model.layers import Table, channels, parameter_shapes, truncated
 from lookalike.model.spec import COLOUR_SOURCE, SPEC_FILE, ModelSpec, parse_source
@@ -33,7 +33,6 @@ from lookalike.model.spec import COLOUR_SOURCE, SPEC_FILE, ModelSpec, parse_sour
 THRESHOLDS_FILE = "thresholds.npz"
 PARAMETERS_FILE = "parameters.npz"
 CARD_FILE = "card.md"
-COLOUR_FEATURES = 3
 
 BACKBONES: dict[str, ModuleType] = {"darknet19": darknet19, "googlenet": googlenet}
 
@@ -112,7 +111,11 @@ def save(model: Model, folder: Path) -> None:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         names = tuple(c.name for c in model.spec.components)
-        np.savez(draft / THRESHOLDS_FILE, allow_pickle=False, **threshold_arrays(names, model.thresholds, model.short_positions))
+        np.savez(
+            draft / THRESHOLDS_FILE,
+            allow_pickle=False,
+            **threshold_arrays(names, model.thresholds, model.short_positions),
+        )
         np.savez(draft / PARAMETERS_FILE, allow_pickle=False, **model.parameters)
         (draft / CARD_FILE).write_text(model.card, encoding="utf-8")
         (draft / SPEC_FILE).write_text(model.spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -142,9 +145,7 @@ def load(folder: Path) -> Model:
     try:
         card = (folder / CARD_FILE).read_text(encoding="utf-8")
         short_positions = stored["short_positions"]
-        thresholds = tuple(
-            Thresholds(stored[f"{c.name}/columns"], stored[f"{c.name}/values"]) for c in spec.components
-        )
+        thresholds = tuple(Thresholds(stored[f"{c.name}/columns"], stored[f"{c.name}/values"]) for c in spec.components)
     except OSError as error:
         raise BadModel(f"{folder / CARD_FILE} cannot be read: {error.strerror}") from error
     except KeyError as error:
@@ -174,8 +175,8 @@ def _check(model: Model) -> None:
         _expect(f"{component.name}/columns", part.columns, (component.bits,), np.int32)
         _expect(f"{component.name}/values", part.values, (component.bits,), np.float32)
         source = parse_source(component.source)
-        colour = component.source == COLOUR_SOURCE
-        width = COLOUR_FEATURES if colour else source.rows * source.columns * per_layer[source.layer]
+        is_colour = component.source == COLOUR_SOURCE
+        width = colour.FEATURES if is_colour else source.rows * source.columns * per_layer[source.layer]
         _expect_range(f"{component.name}/columns", part.columns, width)
     _expect("short_positions", model.short_positions, (spec.short_bits,), np.int32)
     _expect_range("short_positions", model.short_positions, spec.long_bits)
@@ -193,9 +194,7 @@ def _check(model: Model) -> None:
 
 def _expect(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: type) -> None:
     if array.shape != shape or array.dtype != dtype:
-        raise BadModel(
-            f"{name} is {array.dtype} of shape {array.shape}, expected {np.dtype(dtype)} of {shape}"
-        )
+        raise BadModel(f"{name} is {array.dtype} of shape {array.shape}, expected {np.dtype(dtype)} of {shape}")
 
 
 def _expect_range(name: str, positions: NDArray[np.int32], end: int) -> None:

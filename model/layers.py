@@ -14,6 +14,11 @@ Activation = Literal["leaky", "relu", "linear"]
 BATCH_NORM_ARRAYS = ("gamma", "beta", "moving_mean", "moving_variance")
 """The arrays of a batch normalisation, in Keras's words and order."""
 
+BATCH_NORM_EPSILON = 1e-5
+"""Added to the variance, inside the root, by Darknet and Keras alike."""
+
+LEAKY_SLOPE = 0.1
+
 
 class Conv(NamedTuple):
     """A convolution, with or without batch normalisation, and its activation; zero padding keeps ``side / stride``."""

@@ -14,7 +14,11 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from lookalike.model import runtime
+from lookalike.model.folding import fold
 from lookalike.model.layers import (
+    BATCH_NORM_EPSILON,
+    LEAKY_SLOPE,
     Conv,
     Dense,
     Dropout,
@@ -28,9 +32,6 @@ from lookalike.model.layers import (
     truncated,
 )
 from lookalike.model.spec import parse_source
-
-EPSILON = 1e-5  # Darknet adds it to the variance, inside the root, as Keras does
-LEAKY_SLOPE = 0.1
 
 Tensor = Any
 
@@ -79,16 +80,35 @@ def extractor(table: Table, side_px: int, sources: Sequence[str]) -> keras.Model
     return keras.Model(picture, [_grid_pool(planes[s.layer], s.rows, s.columns) for s in wanted])
 
 
+def pools(
+    table: Table, side_px: int, sources: Sequence[str], parameters: Mapping[str, NDArray[np.float32]], backend: str
+) -> runtime.Run:
+    """Make the function that computes a descriptor's pools: folded, with its parameters, compiled.
+
+    Returns
+    -------
+    callable
+        uint8 (n, side_px, side_px, 3) to a list, one per source, of float32 (n, f), as ``extractor`` orders them.
+    """
+    plain, folded = fold(table, parameters)
+    model = extractor(plain, side_px, sources)
+    set_parameters(model, folded)
+    return runtime.compiled(model, backend)
+
+
 def _grid_pool(plane: Tensor, rows: int, columns: int) -> Tensor:
     _, height, width, _ = plane.shape
     if rows > height or columns > width:
         raise ValueError(f"a plane of {height} x {width} cannot be pooled {rows} x {columns}")
+    if height % rows == 0 and width % columns == 0:
+        pooled = layers.AveragePooling2D((height // rows, width // columns))(plane)
+        return layers.Flatten()(pooled)
     cells = [
         ops.mean(plane[:, top:bottom, left:right, :], axis=(1, 2))
         for top, bottom in _edges(height, rows)
         for left, right in _edges(width, columns)
     ]
-    return cells[0] if len(cells) == 1 else ops.concatenate(cells, axis=-1)
+    return ops.concatenate(cells, axis=-1)
 
 
 def _edges(length: int, parts: int) -> list[tuple[int, int]]:
@@ -125,7 +145,7 @@ def _conv(row: Conv, x: Tensor) -> Tensor:
         name=row.name,
     )(x)
     if row.batch_norm:
-        x = layers.BatchNormalization(epsilon=EPSILON, name=f"{row.name}_bn")(x)
+        x = layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, name=f"{row.name}_bn")(x)
     match row.activation:
         case "leaky":
             return layers.LeakyReLU(LEAKY_SLOPE, name=f"{row.name}_leaky")(x)
