@@ -31,11 +31,11 @@ def weighted(query: Query, codes: Codes, rows: NDArray[np.int64]) -> NDArray[np.
 
 
 def allowed_rows(n: int, allowed: NDArray[np.uint64] | None) -> NDArray[np.int64]:
-    rows = np.arange(n, dtype=np.int64)
+    rows: NDArray[np.int64] = np.arange(n, dtype=np.int64)
     if allowed is None:
         return rows
     bits: NDArray[np.uint64] = allowed[rows >> 6] >> (rows & 63).astype(np.uint64) & np.uint64(1)
-    return rows[bits != 0]
+    return np.asarray(rows[bits != 0])
 
 
 def threshold(histogram: NDArray[np.int64], candidates: int) -> int:

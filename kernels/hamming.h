@@ -27,6 +27,17 @@ static inline uint64_t hm_hit_row(uint64_t hit) { return hit & (HM_MAX_ROWS - 1)
 /* A loop that appends hits may write this many words past the last one (it stores whole registers). */
 #define HM_SPILL 8
 
+/* Two queries, prepared for counting their distances to a block of planes together (see sliced.h). */
+#define HM_BLOCK_PLANES (2 * HM_MAX_SHORT_BITS + 1)
+#define HM_COUNTER_BITS 9 /* distances are 0 to 256 */
+typedef struct {
+    /* byte offsets of the planes where the queries agree, padded to sixteens, then of those where they differ */
+    uint16_t list[HM_MAX_SHORT_BITS + 32];
+    int sixteens[2];
+    int differing, thresholds[2];
+    uint64_t limit_bits[2][HM_COUNTER_BITS + 1]; /* the thresholds, each bit spread over a word */
+} hm_pair;
+
 /* The innermost loops of one instruction set. */
 typedef struct {
     const char *name;
@@ -39,7 +50,20 @@ typedef struct {
                      int threshold, uint64_t first, uint64_t *out);
     /* The sum over words of weight times distance; weights NULL means 1 each. */
     uint64_t (*weighted)(const uint64_t *query, const uint64_t *row, int words, const uint64_t *weights);
+    /* How many bits are set in n words? */
+    uint64_t (*population)(const uint64_t *words, size_t n);
+
+    /* Many queries against 64 * lanes rows: turn the block into planes, ask which rows are within the thresholds of a
+     * pair of queries (a mask of `lanes` words each), list the rows of a mask as `within` does. */
+    int lanes;
+    void (*slice_block)(const uint64_t *rows, int words, void *planes);
+    void (*pair_masks)(const void *planes, const hm_pair *pair, uint64_t *masks);
+    size_t (*mask_hits)(uint64_t *mask, const uint64_t *query, const uint64_t *rows, int words, uint64_t first,
+                        uint64_t *out);
 } hm_loops;
+
+#define HM_MAX_LANES 8
+#define HM_MAX_BLOCK_ROWS (64 * HM_MAX_LANES)
 
 extern const hm_loops *const hm_variants[]; /* slowest first, ends with NULL; those compiled in */
 
@@ -51,14 +75,27 @@ typedef struct {
     uint64_t *hits;
     size_t used, room;
     uint64_t need, within; /* rows wanted; rows seen at or below the threshold */
-    int threshold;
+    int threshold, first_threshold;
     int64_t histogram[HM_MAX_SHORT_BITS + 1];
 } hm_collector;
 
-void hm_collector_start(hm_collector *c, int bits, uint64_t need);
-int hm_collector_reserve(hm_collector *c, size_t extra); /* 0, or -1 without memory */
-void hm_collector_count(hm_collector *c, size_t added);  /* take in the hits that a loop wrote at hits + used */
+void hm_collector_start(hm_collector *c, int threshold, uint64_t need);
+int hm_collector_grow(hm_collector *c, size_t extra);
 void hm_collector_free(hm_collector *c);
+
+/* Room for `extra` more hits and the spill: 0, or -1 without memory. */
+static inline int hm_collector_reserve(hm_collector *c, size_t extra) {
+    return c->room - c->used >= extra + HM_SPILL ? 0 : hm_collector_grow(c, extra + HM_SPILL);
+}
+
+/* Take in the hits that a loop wrote at hits + used. */
+static inline void hm_collector_count(hm_collector *c, size_t added) {
+    for (size_t i = c->used; i < c->used + added; i++) c->histogram[hm_hit_distance(c->hits[i])]++;
+    c->used += added;
+    c->within += added;
+    while (c->within - (uint64_t)c->histogram[c->threshold] >= c->need)
+        c->within -= (uint64_t)c->histogram[c->threshold--];
+}
 
 /* The best `limit` of the rows offered, by (distance, key, position): a heap with the worst on top. */
 typedef struct {

@@ -1,33 +1,43 @@
 /* AVX-512 with VPOPCNTDQ (Intel since Ice Lake, AMD since Zen 4): eight rows at a time, one distance per 64-bit lane. */
-#include "loops_scalar.h"
-
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vpopcntdq,popcnt")))
+#define LANES 8
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vpopcntdq,popcnt")))
+#include "sliced.h"
 
-AVX512 static inline __m512i load(const uint64_t *p) { return _mm512_loadu_si512((const void *)p); }
+TARGET HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry) {
+    __m512i x = (__m512i)a, y = (__m512i)b, z = (__m512i)c;
+    *carry = (plane)_mm512_ternarylogic_epi64(x, y, z, 0xe8); /* majority */
+    return (plane)_mm512_ternarylogic_epi64(x, y, z, 0x96);   /* parity */
+}
 
-AVX512 static inline __m512i bits_that_differ(const uint64_t *row, __m512i query) {
+TARGET HM_INLINE plane borrow(plane a, plane b, plane c) {
+    return (plane)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x8e);
+}
+
+TARGET HM_INLINE __m512i load(const uint64_t *p) { return _mm512_loadu_si512((const void *)p); }
+
+TARGET HM_INLINE __m512i bits_that_differ(const uint64_t *row, __m512i query) {
     return _mm512_popcnt_epi64(_mm512_xor_si512(load(row), query));
 }
 
 /* Sum neighbouring lanes of a and b: lanes 0..3 from a, 4..7 from b, in order. */
-AVX512 static inline __m512i add_pairs(__m512i a, __m512i b) {
+TARGET HM_INLINE __m512i add_pairs(__m512i a, __m512i b) {
     const __m512i even = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
     const __m512i odd = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
     return _mm512_add_epi64(_mm512_permutex2var_epi64(a, even, b), _mm512_permutex2var_epi64(a, odd, b));
 }
 
 /* The query, repeated to fill a register; words is 1, 2 or 4. */
-AVX512 static inline __m512i repeat_query(const uint64_t *query, int words) {
+TARGET HM_INLINE __m512i repeat_query(const uint64_t *query, int words) {
     if (words == 1) return _mm512_set1_epi64((long long)query[0]);
     if (words == 2) return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)query));
     return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)query));
 }
 
 /* The distances of eight rows. */
-AVX512 static inline __m512i eight_distances(const uint64_t *rows, __m512i query, int words) {
+TARGET HM_INLINE __m512i eight_distances(const uint64_t *rows, __m512i query, int words) {
     if (words == 1) return bits_that_differ(rows, query);
     __m512i low = bits_that_differ(rows, query), high = bits_that_differ(rows + 8, query);
     if (words == 2) return add_pairs(low, high);
@@ -35,7 +45,7 @@ AVX512 static inline __m512i eight_distances(const uint64_t *rows, __m512i query
     return add_pairs(add_pairs(low, high), add_pairs(low4, high4));
 }
 
-AVX512 HM_INLINE void vector_distances(const uint64_t *query, const uint64_t *rows, size_t n, int words,
+TARGET HM_INLINE void vector_distances(const uint64_t *query, const uint64_t *rows, size_t n, int words,
                                        uint16_t *out) {
     const __m512i repeated = repeat_query(query, words);
     size_t i = 0;
@@ -46,7 +56,7 @@ AVX512 HM_INLINE void vector_distances(const uint64_t *query, const uint64_t *ro
     scalar_distances(query, rows + i * (size_t)words, n - i, words, out + i);
 }
 
-AVX512 static void avx512_distances(const uint64_t *query, const uint64_t *rows, size_t n, int words, uint16_t *out) {
+TARGET static void distances(const uint64_t *query, const uint64_t *rows, size_t n, int words, uint16_t *out) {
     switch (words) {
         case 1: vector_distances(query, rows, n, 1, out); break;
         case 2: vector_distances(query, rows, n, 2, out); break;
@@ -55,7 +65,7 @@ AVX512 static void avx512_distances(const uint64_t *query, const uint64_t *rows,
     }
 }
 
-AVX512 HM_INLINE size_t vector_within(const uint64_t *query, const uint64_t *rows, size_t n, int words,
+TARGET HM_INLINE size_t vector_within(const uint64_t *query, const uint64_t *rows, size_t n, int words,
                                       const uint64_t *allowed, int threshold, uint64_t first, uint64_t *out) {
     const __m512i repeated = repeat_query(query, words), limit = _mm512_set1_epi64(threshold);
     const __m512i lanes = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
@@ -76,7 +86,7 @@ AVX512 HM_INLINE size_t vector_within(const uint64_t *query, const uint64_t *row
     return found + scalar_within(query, rows, i, n, words, allowed, threshold, first, out + found);
 }
 
-AVX512 static size_t avx512_within(const uint64_t *query, const uint64_t *rows, size_t n, int words,
+TARGET static size_t within(const uint64_t *query, const uint64_t *rows, size_t n, int words,
                                    const uint64_t *allowed, int threshold, uint64_t first, uint64_t *out) {
     switch (words) {
         case 1: return vector_within(query, rows, n, 1, allowed, threshold, first, out);
@@ -86,7 +96,7 @@ AVX512 static size_t avx512_within(const uint64_t *query, const uint64_t *rows, 
     }
 }
 
-AVX512 static uint64_t avx512_weighted(const uint64_t *query, const uint64_t *row, int words,
+TARGET static uint64_t weighted(const uint64_t *query, const uint64_t *row, int words,
                                        const uint64_t *weights) {
     __m512i sum = _mm512_setzero_si512();
     for (int w = 0; w < words; w += 8) {
@@ -99,10 +109,23 @@ AVX512 static uint64_t avx512_weighted(const uint64_t *query, const uint64_t *ro
     return (uint64_t)_mm512_reduce_add_epi64(sum);
 }
 
-static int avx512_runs_here(void) {
+TARGET static uint64_t population(const uint64_t *words, size_t n) { return scalar_population(words, n); }
+
+static int runs_here(void) {
     return __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
-const hm_loops hm_avx512 = {"avx512", avx512_runs_here, avx512_distances, avx512_within, avx512_weighted};
+const hm_loops hm_avx512 = {
+    .name = "avx512",
+    .runs_here = runs_here,
+    .distances = distances,
+    .within = within,
+    .weighted = weighted,
+    .population = population,
+    .lanes = LANES,
+    .slice_block = slice_block,
+    .pair_masks = pair_masks,
+    .mask_hits = mask_hits,
+};
 #endif

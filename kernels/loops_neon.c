@@ -1,15 +1,25 @@
 /* NEON (every AArch64): bits are counted in bytes by CNT and added up pairwise. */
-#include "loops_scalar.h"
-
 #if defined(__aarch64__)
 #include <arm_neon.h>
+
+#define LANES 2
+#define TARGET
+#include "sliced.h"
+
+HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry) {
+    plane differ = a ^ b;
+    *carry = (plane)vbslq_u64((uint64x2_t)differ, (uint64x2_t)c, (uint64x2_t)a);
+    return differ ^ c;
+}
+
+HM_INLINE plane borrow(plane a, plane b, plane c) { return (b & c) | (~a & (b | c)); }
 
 static inline uint64x2_t bits_that_differ(const uint64_t *a, const uint64_t *b) {
     uint8x16_t x = vreinterpretq_u8_u64(veorq_u64(vld1q_u64(a), vld1q_u64(b)));
     return vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(vcntq_u8(x))));
 }
 
-static uint64_t neon_weighted(const uint64_t *query, const uint64_t *row, int words, const uint64_t *weights) {
+static uint64_t weighted(const uint64_t *query, const uint64_t *row, int words, const uint64_t *weights) {
     uint64x2_t sum = vdupq_n_u64(0);
     int w = 0;
     for (; w + 2 <= words; w += 2) {
@@ -23,14 +33,14 @@ static uint64_t neon_weighted(const uint64_t *query, const uint64_t *row, int wo
 }
 
 static inline uint64_t short_distance(const uint64_t *query, const uint64_t *row, int words) {
-    return neon_weighted(query, row, words, NULL);
+    return weighted(query, row, words, NULL);
 }
 
-static void neon_distances(const uint64_t *query, const uint64_t *rows, size_t n, int words, uint16_t *out) {
+static void distances(const uint64_t *query, const uint64_t *rows, size_t n, int words, uint16_t *out) {
     for (size_t i = 0; i < n; i++) out[i] = (uint16_t)short_distance(query, rows + i * (size_t)words, words);
 }
 
-static size_t neon_within(const uint64_t *query, const uint64_t *rows, size_t n, int words, const uint64_t *allowed,
+static size_t within(const uint64_t *query, const uint64_t *rows, size_t n, int words, const uint64_t *allowed,
                           int threshold, uint64_t first, uint64_t *out) {
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
@@ -41,7 +51,20 @@ static size_t neon_within(const uint64_t *query, const uint64_t *rows, size_t n,
     return found;
 }
 
-static int neon_runs_here(void) { return 1; }
+static uint64_t population(const uint64_t *words, size_t n) { return scalar_population(words, n); }
 
-const hm_loops hm_neon = {"neon", neon_runs_here, neon_distances, neon_within, neon_weighted};
+static int runs_here(void) { return 1; }
+
+const hm_loops hm_neon = {
+    .name = "neon",
+    .runs_here = runs_here,
+    .distances = distances,
+    .within = within,
+    .weighted = weighted,
+    .population = population,
+    .lanes = LANES,
+    .slice_block = slice_block,
+    .pair_masks = pair_masks,
+    .mask_hits = mask_hits,
+};
 #endif

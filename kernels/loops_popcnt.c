@@ -1,6 +1,20 @@
 /* Plain C with the POPCNT instruction (x86-64 since 2008). */
-#include "loops_scalar.h"
-
 #if defined(__x86_64__)
-HM_SCALAR_VARIANT(popcnt, __attribute__((target("popcnt"))), __builtin_cpu_supports("popcnt"))
+#define TARGET __attribute__((target("popcnt")))
+#include "plain.h"
+
+static int runs_here(void) { return __builtin_cpu_supports("popcnt"); }
+
+const hm_loops hm_popcnt = {
+    .name = "popcnt",
+    .runs_here = runs_here,
+    .distances = distances,
+    .within = within,
+    .weighted = weighted,
+    .population = population,
+    .lanes = LANES,
+    .slice_block = slice_block,
+    .pair_masks = pair_masks,
+    .mask_hits = mask_hits,
+};
 #endif

@@ -1,4 +1,18 @@
 /* Plain C for any CPU. */
-#include "loops_scalar.h"
+#define TARGET
+#include "plain.h"
 
-HM_SCALAR_VARIANT(portable, , 1)
+static int runs_here(void) { return 1; }
+
+const hm_loops hm_portable = {
+    .name = "portable",
+    .runs_here = runs_here,
+    .distances = distances,
+    .within = within,
+    .weighted = weighted,
+    .population = population,
+    .lanes = LANES,
+    .slice_block = slice_block,
+    .pair_masks = pair_masks,
+    .mask_hits = mask_hits,
+};

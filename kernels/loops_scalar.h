@@ -1,5 +1,5 @@
-/* The loops in plain C. `portable` and `popcnt` are the same text, compiled for different instruction sets: the compiler
- * turns __builtin_popcountll into bit tricks or into the instruction. The other variants use them for what is left over. */
+/* The loops in plain C, to be inlined into functions of any instruction set: the compiler turns __builtin_popcountll into
+ * bit tricks or into the instruction. Vector loops leave their last few rows to these. */
 #ifndef LOOKALIKE_LOOPS_SCALAR_H
 #define LOOKALIKE_LOOPS_SCALAR_H
 
@@ -40,27 +40,10 @@ HM_INLINE uint64_t scalar_weighted(const uint64_t *query, const uint64_t *row, i
     return sum;
 }
 
-/* One variant in plain C: the functions and their table. */
-#define HM_SCALAR_VARIANT(variant, TARGET, RUNS_HERE)                                                                  \
-    TARGET static void variant##_distances(const uint64_t *query, const uint64_t *rows, size_t n, int words,           \
-                                           uint16_t *out) {                                                            \
-        scalar_distances(query, rows, n, words, out);                                                                  \
-    }                                                                                                                  \
-    TARGET static size_t variant##_within(const uint64_t *query, const uint64_t *rows, size_t n, int words,            \
-                                          const uint64_t *allowed, int threshold, uint64_t first, uint64_t *out) {     \
-        switch (words) {                                                                                               \
-            case 1: return scalar_within(query, rows, 0, n, 1, allowed, threshold, first, out);                        \
-            case 2: return scalar_within(query, rows, 0, n, 2, allowed, threshold, first, out);                        \
-            case 3: return scalar_within(query, rows, 0, n, 3, allowed, threshold, first, out);                        \
-            default: return scalar_within(query, rows, 0, n, 4, allowed, threshold, first, out);                       \
-        }                                                                                                              \
-    }                                                                                                                  \
-    TARGET static uint64_t variant##_weighted(const uint64_t *query, const uint64_t *row, int words,                   \
-                                              const uint64_t *weights) {                                               \
-        return scalar_weighted(query, row, words, weights);                                                            \
-    }                                                                                                                  \
-    static int variant##_runs_here(void) { return RUNS_HERE; }                                                         \
-    const hm_loops hm_##variant = {#variant, variant##_runs_here, variant##_distances, variant##_within,               \
-                                   variant##_weighted};
+HM_INLINE uint64_t scalar_population(const uint64_t *words, size_t n) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (uint64_t)__builtin_popcountll(words[i]);
+    return sum;
+}
 
 #endif

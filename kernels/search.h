@@ -26,10 +26,6 @@ static inline size_t slice_start(const search *s, int part) {
     return (size_t)((unsigned __int128)s->codes->n * (unsigned)part / (unsigned)s->parts) / 64 * 64;
 }
 
-static inline const uint64_t *allowed_from(const hm_codes *codes, size_t row) {
-    return codes->allowed ? codes->allowed + row / 64 : NULL;
-}
-
 static inline int no_row_allowed(const hm_codes *codes, size_t start, size_t end) {
     if (!codes->allowed) return 0;
     for (size_t row = start; row < end; row += 64)
@@ -48,6 +44,13 @@ int hm_parts(int threads, size_t n, size_t least_rows);
 
 /* NULL when the weights are all alike: *factor then multiplies the plain distance. */
 const uint64_t *hm_uneven_weights(const hm_query *query, int words, uint64_t *factor);
+
+/* Phase one over slice `part` of the search that is the context: fills its collectors. */
+void hm_scan_slice(void *context, int part);
+
+/* Prepare two queries for being counted together, on planes of `lanes` words. */
+void hm_pair_queries(const uint64_t *one, const uint64_t *other, int words, int lanes, hm_pair *pair);
+void hm_pair_thresholds(hm_pair *pair, int one, int other);
 
 /* Room for an answer of `rows` rows; 0, or -1 without memory. */
 int hm_found_reserve(hm_found *found, size_t rows);

@@ -4,41 +4,8 @@
 
 #include <string.h>
 
-#define BLOCK_ROWS 2048 /* 64 KB of 256-bit codes; a multiple of 64, so that a block starts at a whole word of the bitmap */
+#define SLICE_ROWS 16384 /* fewer are not worth a thread */
 #define PREFETCH_ROWS 8
-
-/* ---- phase one ---- */
-
-static int scan_block(const search *s, hm_collector *collectors, size_t start, size_t end) {
-    const hm_codes *codes = s->codes;
-    const uint64_t *rows = codes->short_codes + start * (size_t)codes->short_words;
-    for (size_t q = 0; q < s->query_count; q++) {
-        hm_collector *c = &collectors[q];
-        if (hm_collector_reserve(c, end - start)) return -1;
-        size_t added = s->loops->within(s->queries[q].short_code, rows, end - start, codes->short_words,
-                                        allowed_from(codes, start), c->threshold, start, c->hits + c->used);
-        hm_collector_count(c, added);
-    }
-    return 0;
-}
-
-static void scan_slice(void *context, int part) {
-    search *s = context;
-    hm_collector *collectors = s->collectors + (size_t)part * s->query_count;
-    size_t end = slice_start(s, part + 1);
-    for (size_t q = 0; q < s->query_count; q++)
-        hm_collector_start(&collectors[q], 64 * s->codes->short_words, s->queries[q].candidates);
-    for (size_t row = slice_start(s, part); row < end; row += BLOCK_ROWS) {
-        size_t stop = min_size(end, row + BLOCK_ROWS);
-        if (no_row_allowed(s->codes, row, stop)) continue;
-        if (scan_block(s, collectors, row, stop)) {
-            s->failed[part] = 1;
-            return;
-        }
-    }
-}
-
-/* ---- phase two ---- */
 
 /* Add up the slices' histograms, cut them at the threshold of all slices together, and return the number of candidates. */
 static size_t cut_at_threshold(const search *s, size_t q, int *threshold) {
@@ -139,14 +106,14 @@ static void finish_queries(void *context, int part) {
 
 int hm_two_phase(const hm_loops *loops, const hm_codes *codes, const hm_query *queries, size_t query_count,
                  int threads, hm_found *found) {
-    int parts = hm_parts(threads, codes->n, 8 * BLOCK_ROWS);
+    int parts = hm_parts(threads, codes->n, SLICE_ROWS);
     search s = {loops, codes, queries, query_count, parts, NULL, NULL, found, NULL};
     memset(found, 0, query_count * sizeof *found);
     s.collectors = calloc((size_t)parts * query_count + 1, sizeof *s.collectors);
     s.failed = calloc((size_t)parts, sizeof *s.failed);
     int failed = !s.collectors || !s.failed;
     if (!failed) {
-        hm_parallel(parts, scan_slice, &s);
+        hm_parallel(parts, hm_scan_slice, &s);
         failed = any_failed(s.failed, parts);
     }
     if (!failed) {

@@ -1,0 +1,281 @@
+/* Phase one over one slice of rows: the candidates of every query. */
+#include "search.h"
+
+#include <string.h>
+
+#define BLOCK_ROWS 2048 /* 64 KB of 256-bit codes; a multiple of 64, so that a block starts at a whole word of the bitmap */
+#define SAMPLE_RUNS 64  /* a sample is so many runs of rows, evenly spread */
+#define SAMPLE_RUN_ROWS 128
+#define SAMPLE_FROM_ROWS (16 * SAMPLE_RUNS * SAMPLE_RUN_ROWS)
+#define GATHER_BELOW 6 /* allowed rows are gathered when fewer than 1 in so many are allowed */
+#define SLICE_FROM 6   /* queries that repay turning a block into planes */
+#define LOOSE 16       /* a query that wants more than 1 row in so many is cheaper row by row */
+
+/* Rows that lie together in memory. Their numbers are first, first + 1 and so on, or with ids: ids[0], ids[1] (first: 0). */
+typedef struct {
+    const uint64_t *rows, *ids, *allowed;
+    uint64_t first;
+    size_t n;
+} row_block;
+
+/* Walks the set bits of the bitmap. */
+typedef struct {
+    const hm_codes *codes;
+    size_t word, last_word;
+    uint64_t bits;
+    size_t end;
+} row_walk;
+
+typedef struct {
+    const search *s;
+    hm_collector *collectors;
+    size_t start, end;
+    uint64_t allowed_rows;
+    size_t sliced_count; /* queries that are answered in pairs from planes */
+    size_t *sliced;      /* which */
+    uint8_t *by_row;     /* per query: it is scanned row by row */
+    hm_pair *pairs;
+    void *planes;
+    uint64_t *gathered, *ids, *next_ids;
+} slice_scan;
+
+/* ---- how many rows to expect ---- */
+
+static uint64_t count_allowed(const search *s, size_t start, size_t end) {
+    const uint64_t *allowed = s->codes->allowed;
+    if (!allowed) return end - start;
+    uint64_t whole = s->loops->population(allowed + start / 64, end / 64 - start / 64);
+    if (end % 64) whole += (uint64_t)__builtin_popcountll(allowed[end / 64] & (((uint64_t)1 << end % 64) - 1));
+    return whole;
+}
+
+static uint64_t square_root(uint64_t x) {
+    uint64_t root = 0;
+    while ((root + 1) * (root + 1) <= x) root++;
+    return root;
+}
+
+/* A threshold that most likely keeps the rows wanted, guessed from a sample; the largest distance when it is too small.
+ * Three standard deviations above the expectation: a wrong guess costs a second pass, a loose one a few more hits. */
+static int guess_threshold(const slice_scan *scan, size_t q) {
+    const hm_codes *codes = scan->s->codes;
+    int bits = 64 * codes->short_words;
+    uint64_t need = scan->s->queries[q].candidates;
+    size_t n = scan->end - scan->start, sampled = 0, histogram[HM_MAX_SHORT_BITS + 1] = {0};
+    if (n < SAMPLE_FROM_ROWS || need >= scan->allowed_rows / LOOSE) return bits;
+    for (size_t run = 0; run < SAMPLE_RUNS; run++) {
+        uint16_t distances[SAMPLE_RUN_ROWS];
+        size_t first = scan->start + n / SAMPLE_RUNS * run;
+        scan->s->loops->distances(scan->s->queries[q].short_code, codes->short_codes + first * (size_t)codes->short_words,
+                                  SAMPLE_RUN_ROWS, codes->short_words, distances);
+        for (size_t i = 0; i < SAMPLE_RUN_ROWS; i++) {
+            if (codes->allowed && !(codes->allowed[(first + i) / 64] >> (first + i) % 64 & 1)) continue;
+            histogram[distances[i]]++;
+            sampled++;
+        }
+    }
+    uint64_t expected = (uint64_t)((double)need * (double)sampled / (double)scan->allowed_rows);
+    uint64_t wanted = expected + 3 * square_root(expected) + 4, seen = 0;
+    for (int d = 0; d < bits; d++)
+        if ((seen += histogram[d]) >= wanted) return d;
+    return bits;
+}
+
+/* ---- rows by way of the bitmap ---- */
+
+static row_walk walk_from(const hm_codes *codes, size_t start, size_t end) {
+    row_walk walk = {codes, start / 64, (end + 63) / 64, 0, end};
+    if (walk.word < walk.last_word) walk.bits = codes->allowed[walk.word];
+    return walk;
+}
+
+/* The numbers of the next allowed rows, at most `room`; their codes are on their way to the cache. */
+static size_t next_rows(row_walk *walk, uint64_t *ids, size_t room) {
+    size_t found = 0;
+    const uint64_t *codes = walk->codes->short_codes;
+    while (found < room) {
+        while (!walk->bits) {
+            if (walk->word + 1 >= walk->last_word) return found;
+            walk->bits = walk->codes->allowed[++walk->word];
+        }
+        size_t row = walk->word * 64 + (size_t)__builtin_ctzll(walk->bits);
+        if (row >= walk->end) return found; /* bits past the last row are not ours to read */
+        walk->bits &= walk->bits - 1;
+        __builtin_prefetch(codes + row * (size_t)walk->codes->short_words);
+        ids[found++] = row;
+    }
+    return found;
+}
+
+static void gather(const hm_codes *codes, const uint64_t *ids, size_t n, uint64_t *out) {
+    size_t words = (size_t)codes->short_words;
+    for (size_t i = 0; i < n; i++)
+        for (size_t w = 0; w < words; w++) out[i * words + w] = codes->short_codes[ids[i] * words + w];
+}
+
+/* ---- one block ---- */
+
+static void name_rows(uint64_t *hits, size_t n, const uint64_t *ids) {
+    for (size_t i = 0; i < n; i++) hits[i] = hm_hit((uint64_t)hm_hit_distance(hits[i]), ids[hm_hit_row(hits[i])]);
+}
+
+/* Take in the hits that a loop wrote for a query; those of gathered rows still count from 0. */
+static void take_hits(hm_collector *c, size_t added, const row_block *block) {
+    if (block->ids) name_rows(c->hits + c->used, added, block->ids);
+    hm_collector_count(c, added);
+}
+
+static int scan_by_row(const slice_scan *scan, size_t q, const row_block *block) {
+    hm_collector *c = &scan->collectors[q];
+    if (hm_collector_reserve(c, block->n)) return -1;
+    size_t added = scan->s->loops->within(scan->s->queries[q].short_code, block->rows, block->n,
+                                          scan->s->codes->short_words, block->allowed, c->threshold,
+                                          block->first, c->hits + c->used);
+    take_hits(c, added, block);
+    return 0;
+}
+
+static int collect_mask(const slice_scan *scan, size_t q, uint64_t *mask, const row_block *block) {
+    hm_collector *c = &scan->collectors[q];
+    if (hm_collector_reserve(c, block->n)) return -1;
+    size_t added = scan->s->loops->mask_hits(mask, scan->s->queries[q].short_code, block->rows,
+                                             scan->s->codes->short_words, block->first, c->hits + c->used);
+    take_hits(c, added, block);
+    return 0;
+}
+
+/* All sliced queries, two at a time, over a block of just as many rows as planes have bits. */
+static int scan_in_pairs(const slice_scan *scan, const row_block *block) {
+    const hm_loops *loops = scan->s->loops;
+    loops->slice_block(block->rows, scan->s->codes->short_words, scan->planes);
+    for (size_t i = 0; i < scan->sliced_count; i += 2) {
+        size_t one = scan->sliced[i], other = scan->sliced[i + 1 < scan->sliced_count ? i + 1 : i];
+        uint64_t masks[2 * HM_MAX_LANES];
+        hm_pair_thresholds(&scan->pairs[i / 2], scan->collectors[one].threshold, scan->collectors[other].threshold);
+        loops->pair_masks(scan->planes, &scan->pairs[i / 2], masks);
+        if (collect_mask(scan, one, masks, block)) return -1;
+        if (one != other && collect_mask(scan, other, masks + loops->lanes, block)) return -1;
+    }
+    return 0;
+}
+
+static void skip_rows(row_block *block, size_t rows, int words) {
+    block->rows += rows * (size_t)words;
+    block->n -= rows;
+    if (block->ids)
+        block->ids += rows;
+    else
+        block->first += rows;
+    if (block->allowed) block->allowed += rows / 64;
+}
+
+static int scan_block(const slice_scan *scan, row_block block) {
+    for (size_t q = 0; q < scan->s->query_count; q++)
+        if (scan->by_row[q] && scan_by_row(scan, q, &block)) return -1;
+    if (!scan->sliced_count) return 0;
+    size_t step = 64 * (size_t)scan->s->loops->lanes;
+    while (block.n >= step) {
+        row_block part = block;
+        part.n = step;
+        if (scan_in_pairs(scan, &part)) return -1;
+        skip_rows(&block, step, scan->s->codes->short_words);
+    }
+    for (size_t i = 0; block.n && i < scan->sliced_count; i++)
+        if (scan_by_row(scan, scan->sliced[i], &block)) return -1;
+    return 0;
+}
+
+/* ---- one slice ---- */
+
+static int scan_contiguous(const slice_scan *scan) {
+    const hm_codes *codes = scan->s->codes;
+    for (size_t row = scan->start; row < scan->end; row += BLOCK_ROWS) {
+        size_t stop = min_size(scan->end, row + BLOCK_ROWS);
+        row_block block = {codes->short_codes + row * (size_t)codes->short_words, NULL,
+                           codes->allowed ? codes->allowed + row / 64 : NULL, row, stop - row};
+        if (scan_block(scan, block)) return -1;
+    }
+    return 0;
+}
+
+/* While one block is scanned, the rows of the next are fetched. */
+static int scan_gathered(slice_scan *scan) {
+    const hm_codes *codes = scan->s->codes;
+    row_walk walk = walk_from(codes, scan->start, scan->end);
+    size_t n = next_rows(&walk, scan->ids, BLOCK_ROWS);
+    while (n) {
+        gather(codes, scan->ids, n, scan->gathered);
+        size_t next = next_rows(&walk, scan->next_ids, BLOCK_ROWS);
+        if (scan_block(scan, (row_block){scan->gathered, scan->ids, NULL, 0, n})) return -1;
+        uint64_t *ids = scan->ids;
+        scan->ids = scan->next_ids;
+        scan->next_ids = ids;
+        n = next;
+    }
+    return 0;
+}
+
+static int scan_rows(slice_scan *scan) {
+    int sparse = scan->allowed_rows < (scan->end - scan->start) / GATHER_BELOW;
+    int gathers = scan->s->codes->allowed && (sparse || scan->sliced_count);
+    return gathers ? scan_gathered(scan) : scan_contiguous(scan);
+}
+
+/* Choose per query between rows and planes, and set a first threshold. */
+static void plan(slice_scan *scan) {
+    const search *s = scan->s;
+    for (size_t q = 0; q < s->query_count; q++) {
+        hm_collector_start(&scan->collectors[q], guess_threshold(scan, q), s->queries[q].candidates);
+        scan->by_row[q] = s->query_count < SLICE_FROM || s->queries[q].candidates > scan->allowed_rows / LOOSE;
+        if (!scan->by_row[q]) scan->sliced[scan->sliced_count++] = q;
+    }
+    for (size_t i = 0; i < scan->sliced_count; i += 2) {
+        size_t other = scan->sliced[i + 1 < scan->sliced_count ? i + 1 : i];
+        hm_pair_queries(s->queries[scan->sliced[i]].short_code, s->queries[other].short_code, s->codes->short_words,
+                        s->loops->lanes, &scan->pairs[i / 2]);
+    }
+}
+
+/* Once more, without a guess, for the queries whose threshold kept too few rows. */
+static int scan_again(slice_scan *scan) {
+    int bits = 64 * scan->s->codes->short_words, again = 0;
+    scan->sliced_count = 0;
+    for (size_t q = 0; q < scan->s->query_count; q++) {
+        hm_collector *c = &scan->collectors[q];
+        scan->by_row[q] = c->within < c->need && c->first_threshold < bits;
+        if (!scan->by_row[q]) continue;
+        hm_collector_free(c);
+        hm_collector_start(c, bits, c->need);
+        again = 1;
+    }
+    return again ? scan_rows(scan) : 0;
+}
+
+void hm_scan_slice(void *context, int part) {
+    search *s = context;
+    slice_scan scan = {.s = s, .collectors = s->collectors + (size_t)part * s->query_count};
+    scan.start = slice_start(s, part);
+    scan.end = slice_start(s, part + 1);
+    scan.allowed_rows = count_allowed(s, scan.start, scan.end);
+    size_t words = (size_t)s->codes->short_words;
+    scan.sliced = malloc((s->query_count + 1) * sizeof *scan.sliced);
+    scan.by_row = malloc(s->query_count + 1);
+    scan.pairs = malloc((s->query_count / 2 + 1) * sizeof *scan.pairs);
+    scan.planes = aligned_alloc(64, HM_BLOCK_PLANES * HM_MAX_LANES * sizeof(uint64_t));
+    scan.gathered = malloc(BLOCK_ROWS * words * sizeof *scan.gathered);
+    scan.ids = malloc(BLOCK_ROWS * sizeof *scan.ids);
+    scan.next_ids = malloc(BLOCK_ROWS * sizeof *scan.next_ids);
+    s->failed[part] = !scan.sliced || !scan.by_row || !scan.pairs || !scan.planes || !scan.gathered || !scan.ids ||
+                      !scan.next_ids;
+    if (!s->failed[part]) {
+        plan(&scan);
+        s->failed[part] = scan_rows(&scan) || scan_again(&scan);
+    }
+    free(scan.next_ids);
+    free(scan.ids);
+    free(scan.gathered);
+    free(scan.planes);
+    free(scan.pairs);
+    free(scan.by_row);
+    free(scan.sliced);
+}
