@@ -30,7 +30,9 @@ STORE = click.option("--store", type=click.Path(path_type=Path), required=True, 
 COLLECTION = click.option("--collection", default="default", show_default=True, help="Name of the collection.")
 HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 PORT = click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
-URL = click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Address of the server.")
+URL = click.option(
+    "--url", envvar="LOOKALIKE_URL", default="http://127.0.0.1:8000", show_default=True, help="Address of the server."
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 FOLDER = click.Path(path_type=Path)
 
@@ -48,7 +50,7 @@ class Commands(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except LookalikeError as error:
+        except (LookalikeError, OSError) as error:
             raise Failed(str(error)) from error
         except KeyboardInterrupt:
             raise Failed("stopped") from None
@@ -97,18 +99,29 @@ def sample(out: Path, images: int, seed: int) -> None:
 @COLLECTION
 @click.option("--model", type=FOLDER, help="A model folder; the collection's own, or else one fitted to the catalogue.")
 @click.option("--buckets", default=16, show_default=True, type=click.IntRange(1, 4096), help="Of a new collection.")
+@click.option("--commit-every", default=1024, show_default=True, type=click.IntRange(1), help="Photos in a commit.")
 @AS_JSON
-def encode(catalogue: Path, store: Path, collection: str, model: Path | None, buckets: int, as_json: bool) -> None:
+def encode(
+    catalogue: Path,
+    store: Path,
+    collection: str,
+    model: Path | None,
+    buckets: int,
+    commit_every: int,
+    as_json: bool,
+) -> None:
     """Encode the photos of CATALOGUE into the store. Killed and started again, it goes on where it was."""
     from lookalike.ingest.catalogue import Catalogue
     from lookalike.ingest.encode import encode_catalogue
     from lookalike.model.encoder import Encoder
 
     photos = Catalogue.open(catalogue)
+    if photos.ignored_columns:
+        click.echo(f"columns that mean nothing to us: {', '.join(photos.ignored_columns)}", err=True)
     chosen = _store_for(photos, store, collection, model, buckets)
     encoder = Encoder(chosen.model_folder)
     with _progress("encoding", photos.estimate(), "photo") as advance:
-        report = encode_catalogue(photos, chosen, encoder, encoder.spec.input_px, advance)
+        report = encode_catalogue(photos, chosen, encoder, encoder.spec.input_px, advance, commit_every)
     told = {
         "encoded": report.encoded,
         "unchanged": report.unchanged,
@@ -205,9 +218,13 @@ def fit(catalogue: Path, out: Path, photos: int, seed: int) -> None:
 
 def _store_for(photos: Any, root: Path, collection: str, model_folder: Path | None, buckets: int) -> Any:
     """Open the collection for the model given, for its own, or for one fitted to the catalogue."""
-    from lookalike.ingest.store import Store, collections
+    from lookalike.ingest.store import Store, check_name, collections
     from lookalike.training.fit import fit_on_catalogue
 
+    try:
+        check_name(collection)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--collection") from error
     if model_folder is not None:
         return Store.create(root, collection, model_folder, buckets)
     if collection in collections(root):

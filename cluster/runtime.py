@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,13 @@ class PortTaken(LookalikeError):
 
     def __str__(self) -> str:
         return "cannot listen on {}:{} ({}); stop what runs there or choose another --port".format(*self.args)
+
+
+class RayFailed(LookalikeError):
+    """Ray did not start. Argument: its reason."""
+
+    def __str__(self) -> str:
+        return f"Ray did not start: {self.args[0]} Is the machine overloaded or out of memory?"
 
 
 def open_stores(root: Path) -> dict[str, Store]:
@@ -66,7 +75,8 @@ def serving(settings: Settings) -> Iterator[str]:
         from lookalike.actors.supervisor import Plan, cut, start_supervisor
         from lookalike.cluster.app import serve_app
 
-        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        _start_ray()
         try:
             plans = [
                 Plan(name, cut(store.manifest.buckets, _shards(store, settings)), settings.replicas or 1)
@@ -83,6 +93,19 @@ def serving(settings: Settings) -> Iterator[str]:
             yield f"http://{settings.host}:{settings.port}"
         finally:
             ray.shutdown()
+
+
+def _start_ray() -> None:
+    import ray
+
+    with warnings.catch_warnings():
+        # Ray forks to start its processes; Lance warns of that, but those processes never use Lance.
+        warnings.filterwarnings("ignore", message="lance is not fork-safe")
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        except Exception as error:  # Ray raises bare Exception when its processes do not come up
+            ray.shutdown()
+            raise RayFailed(str(error)) from error
 
 
 def _shards(store: Store, settings: Settings) -> int:

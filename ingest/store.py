@@ -124,7 +124,7 @@ class Store:
 
         Made beside its place and renamed, so a half-made collection is never seen and two makers agree.
         """
-        _check_name(collection)
+        check_name(collection)
         spec = ModelSpec.load(model_folder)
         folder = root / collection / version_of(spec)
         with storage_errors(root):
@@ -146,7 +146,7 @@ class Store:
         StoreMismatch
             Its own model folder is not the one that made its codes.
         """
-        _check_name(collection)
+        check_name(collection)
         try:
             version = (root / collection / "alias").read_text()
         except FileNotFoundError:
@@ -260,6 +260,15 @@ class Store:
         write_atomically(self.folder / "head", _new_head())
 
 
+def check_name(collection: str) -> None:
+    """Raise ``ValueError`` for a name that cannot be a collection's: it becomes a folder's name."""
+    if not COLLECTION_NAME.fullmatch(collection):
+        raise ValueError(
+            f"a collection is named by 1 to 63 of a-z, 0-9, '-' and '_', beginning with a letter or digit; "
+            f"not {collection!r}"
+        )
+
+
 def collections(root: Path) -> list[str]:
     """List the collections of a store, by name."""
     return sorted(path.parent.name for path in root.glob("*/alias"))
@@ -277,14 +286,6 @@ def storage_errors(place: Path) -> Iterator[None]:
         if "No space left" in reason or "os error 28" in reason:
             reason = "the disk is full; free some space and try again"
         raise StoreUnavailable(f"cannot use the store {place}: {reason}") from error
-
-
-def _check_name(collection: str) -> None:
-    if not COLLECTION_NAME.fullmatch(collection):
-        raise ValueError(
-            f"a collection is named by 1 to 63 of a-z, 0-9, '-' and '_', beginning with a letter or digit; "
-            f"not {collection!r}"
-        )
 
 
 def _bucket_path(folder: Path, number: int) -> Path:

@@ -71,5 +71,5 @@ def _check_each_is_found_first(shard: Shard, expected: dict[str, str]) -> None:
 @given(st.lists(st.text(max_size=20), max_size=50), st.integers(1, 100))
 def test_buckets_are_equal_slices_of_the_keys(ids: list[str], buckets: int) -> None:
     place = bucket_of(keys_of(ids), buckets)
-    assert ((0 <= place) & (place < buckets)).all()
+    assert ((place >= 0) & (place < buckets)).all()
     assert place.tolist() == [int(key) // 2**32 * buckets // 2**32 for key in keys_of(ids)]

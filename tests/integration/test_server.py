@@ -1,0 +1,370 @@
+"""The server over HTTP, in real processes: what it answers, what it refuses, and what it survives."""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import json
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import grpc
+import httpx
+import psutil
+import pytest
+from photos import png_header
+from processes import Server, running
+
+from lookalike.ingest.store import Store
+
+pytestmark = pytest.mark.integration
+
+
+def search(server: Server, **question: Any) -> httpx.Response:
+    return httpx.post(f"{server.collection}/search", json=question, timeout=60)
+
+
+def photo_of(server: Server, image_id: str) -> bytes:
+    return httpx.get(f"{server.collection}/images/{quote(image_id)}/photo", timeout=30).content
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def hits(answer: httpx.Response) -> list[dict[str, Any]]:
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["hits"]
+    return found
+
+
+def test_every_stored_image_finds_itself_first(server: Server) -> None:
+    for image_id in server.ids:
+        first = hits(search(server, image_id=image_id, count=3))[0]
+        assert (first["image_id"], first["distance"]) == (image_id, 0)
+
+
+def test_photo_gives_the_codes_as_stored_whatever_its_batch(server: Server) -> None:
+    """Many at once, so that the encoder makes batches of different sizes."""
+    chosen = random.Random(0).sample(server.ids, 60)
+
+    def encode(image_id: str) -> tuple[dict[str, str], dict[str, str]]:
+        stored = httpx.get(f"{server.collection}/images/{quote(image_id)}", timeout=60).json()
+        made = httpx.post(
+            f"{server.collection}/encode",
+            content=photo_of(server, image_id),
+            headers={"Content-Type": "image/jpeg"},
+            timeout=60,
+        ).json()
+        return {k: stored[k] for k in ("short", "long")}, {k: made[k] for k in ("short", "long")}
+
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        for stored, made in pool.map(encode, chosen):
+            assert made == stored
+
+
+def test_both_ways_to_send_a_photo_agree(server: Server) -> None:
+    photo = photo_of(server, server.ids[5])
+    in_json = hits(search(server, image=base64.b64encode(photo).decode(), count=7))
+    url = f"{server.collection}/search/image?count=7"
+    as_body = hits(httpx.post(url, content=photo, headers={"Content-Type": "image/jpeg"}, timeout=60))
+    assert in_json == as_body
+    assert len(in_json) == 7
+    assert in_json[0]["distance"] == 0
+
+
+def test_filters_weights_and_verbose(server: Server) -> None:
+    stored = [httpx.get(f"{server.collection}/images/{quote(i)}", timeout=30).json() for i in server.ids]
+    group = stored[0]["group"]
+    expected = {row["image_id"] for row in stored if row["group"] == group}
+    only = [{"field": "group", "in": [group]}]
+    found = hits(search(server, image_id=server.ids[0], count=1000, filters=only))
+    assert {hit["image_id"] for hit in found} == expected
+    rest = hits(search(server, image_id=server.ids[0], count=1000, filters=[{"not": only[0]}]))
+    assert {hit["image_id"] for hit in rest} == set(server.ids) - expected
+    spec = httpx.get(f"{server.url}/v1/status", timeout=30).json()["collections"][0]["components"]
+    weights = dict.fromkeys(spec, 0) | {"colour": 3}
+    for hit in hits(search(server, image_id=server.ids[0], weights=weights, verbose=True)):
+        assert hit["distance"] == 3 * hit["components"]["colour"]
+
+
+def test_collapse_gives_each_listing_once(server: Server) -> None:
+    found = hits(search(server, image_id=server.ids[0], count=1000, collapse=True))
+    listings = [hit["listing_id"] for hit in found]
+    everything = hits(search(server, image_id=server.ids[0], count=1000))
+    assert len(listings) == len(set(listings))
+    assert set(listings) == {hit["listing_id"] for hit in everything}
+    assert len(everything) == len(server.ids)
+
+
+def test_answers_of_one_two_and_five_shards_are_the_same_bytes(server: Server) -> None:
+    questions: list[dict[str, Any]] = []
+    for number, image_id in enumerate(random.Random(1).sample(server.ids, 12)):
+        by_photo = {"image": base64.b64encode(photo_of(server, image_id)).decode()}
+        question: dict[str, Any] = {"image_id": image_id} if number % 2 else by_photo
+        question |= {"count": [1, 5, 50][number % 3], "verbose": number % 4 == 0, "two_phase": number % 5 > 0}
+        if number % 3 == 0:
+            question["filters"] = [{"field": "price", "lt": 60}]
+        questions.append(question | {"collapse": number % 6 == 0})
+
+    def answers(url: str) -> bytes:
+        replies = []
+        for question in questions:
+            reply = httpx.post(f"{url}/v1/collections/default/search", json=question, timeout=60).json()
+            replies.append({key: reply[key] for key in ("count", "hits")})
+        return json.dumps(replies).encode()
+
+    of_two = answers(server.url)
+    with running(server.store, "--shards", "1") as (url, _):
+        assert answers(url) == of_two
+    with running(server.store, "--shards", "5") as (url, _):
+        status = httpx.get(f"{url}/v1/status", timeout=30).json()["collections"][0]
+        assert len(status["shards"]) == 5
+        assert min(shard["rows"] for shard in status["shards"]) > 0
+        assert answers(url) == of_two
+        _restarted_server_has_what_was_written(server, url)
+
+
+def _restarted_server_has_what_was_written(server: Server, url: str) -> None:
+    rows = httpx.get(f"{url}/v1/status", timeout=30).json()["collections"][0]["rows"]
+    assert rows == len(server.ids)
+
+
+def test_put_is_searchable_within_a_second_and_delete_takes_it_away(server: Server) -> None:
+    photo = base64.b64encode(photo_of(server, server.ids[3])).decode()
+    url = f"{server.collection}/images/{quote('new listing/7')}"
+    body = {"image": photo, "group": "Tests / New", "title": "a new one", "price": 12.5, "colour": "red"}
+    assert httpx.put(url, json=body, timeout=60).json() == {"image_id": "new listing/7", "status": "stored"}
+    until(lambda: search(server, image_id="new listing/7").status_code == 200, 1.5, "not searchable within a second")
+    assert hits(search(server, image_id="new listing/7"))[0]["image_id"] == "new listing/7"
+    stored = httpx.get(url, timeout=30).json()
+    assert (stored["group"], stored["title"], stored["price"]) == ("Tests/New", "a new one", 12.5)
+    assert httpx.get(f"{url}/photo", timeout=30).content == base64.b64decode(photo)
+    assert httpx.put(url, json=body | {"title": "changed"}, timeout=60).status_code == 200
+    assert httpx.get(url, timeout=30).json()["title"] == "changed"
+    assert httpx.delete(url, timeout=60).json() == {"image_id": "new listing/7", "status": "deleted"}
+    until(lambda: search(server, image_id="new listing/7").status_code == 404, 1.5, "still found after a second")
+    assert httpx.get(url, timeout=30).status_code == 404
+    assert httpx.delete(url, timeout=60).status_code == 404
+    assert not list((Store.open(server.store, "default").folder / "photos").rglob("*.jpg"))
+
+
+def test_writes_at_once_are_all_kept(server: Server) -> None:
+    photo = base64.b64encode(photo_of(server, server.ids[8])).decode()
+    urls = [f"{server.collection}/images/many%2F{n}" for n in range(24)]
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        assert {r.status_code for r in pool.map(lambda u: httpx.put(u, json={"image": photo}, timeout=90), urls)} == {
+            200
+        }
+        store = Store.open(server.store, "default")
+        assert store.count() == len(server.ids) + 24
+        assert {r.status_code for r in pool.map(lambda u: httpx.delete(u, timeout=90), urls)} == {200}
+    assert store.count() == len(server.ids)
+
+
+BAD_SEARCHES: list[tuple[Any, int, str, str | None]] = [
+    ({}, 422, "invalid_field", None),
+    ({"image_id": "a", "image": "aGVsbG8="}, 422, "invalid_field", None),
+    ({"image_id": "no such image"}, 404, "unknown_image", "image_id"),
+    ({"image_id": ""}, 422, "invalid_field", "image_id"),
+    ({"image_id": 5}, 422, "invalid_field", "image_id"),
+    ({"image": "not base64!"}, 422, "invalid_field", "image"),
+    ({"image": base64.b64encode(b"this is text").decode()}, 422, "undecodable_image", "image"),
+    ({"image_id": "x", "count": 0}, 422, "invalid_field", "count"),
+    ({"image_id": "x", "count": -1}, 422, "invalid_field", "count"),
+    ({"image_id": "x", "count": 10**9}, 422, "invalid_field", "count"),
+    ({"image_id": "x", "count": "ten"}, 422, "invalid_field", "count"),
+    ({"image_id": "x", "count": True}, 422, "invalid_field", "count"),
+    ({"image_id": "x", "cuont": 3}, 422, "unknown_field", "cuont"),
+    ({"image_id": "x", "weights": {"smell": 3}}, 422, "unknown_component", "weights"),
+    ({"image_id": "x", "weights": {"colour": 1001}}, 422, "invalid_field", "weights.colour"),
+    ({"image_id": "x", "filters": [{"field": "group", "in": []}]}, 422, "invalid_field", "filters.0.in.in"),
+    ({"image_id": "x", "filters": [{"field": "group", "is": "a"}]}, 422, "invalid_field", "filters.0"),
+    ({"image_id": "x", "filters": [{"field": "shoe", "in": ["a"]}]}, 422, "invalid_field", "filters.0.in.field"),
+    ([1, 2], 422, "invalid_field", None),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "code", "field"), BAD_SEARCHES)
+def test_bad_searches_are_refused(server: Server, body: Any, status: int, code: str, field: str | None) -> None:
+    answer = httpx.post(f"{server.collection}/search", json=body, timeout=30)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["field"]) == (status, code, field), answer.text
+    assert error["message"]
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "1000000000", "ten", ""])
+def test_bad_counts_in_the_query_string_are_refused(server: Server, count: str) -> None:
+    url = f"{server.collection}/search/image?count={count}"
+    answer = httpx.post(
+        url, content=photo_of(server, server.ids[0]), headers={"Content-Type": "image/jpeg"}, timeout=30
+    )
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "count")
+
+
+@pytest.mark.parametrize("body", [b"{", b"", b"\xff\xfe", b'{"image_id": "x"', b"[" * 100_000])
+def test_malformed_json_is_refused(server: Server, body: bytes) -> None:
+    answer = httpx.post(
+        f"{server.collection}/search", content=body, headers={"Content-Type": "application/json"}, timeout=30
+    )
+    assert answer.status_code in (400, 422)
+    assert answer.json()["error"]["message"]
+
+
+def test_bad_photos_are_refused_and_cost_nothing(server: Server) -> None:
+    whole = photo_of(server, server.ids[0])
+    replica = psutil.Process(_ingress(server).pid)
+    before = replica.memory_info().rss
+    for body, word in (
+        (b"", ""),
+        (b"a text file\n" * 100, "photo"),
+        (whole[: len(whole) // 2], "trunc"),
+        (png_header(30_000, 30_000), "pixels"),
+    ):
+        url = f"{server.collection}/search/image"
+        answer = httpx.post(url, content=body, headers={"Content-Type": "image/jpeg"}, timeout=30)
+        assert answer.status_code == 422, answer.text
+        assert word in answer.json()["error"]["message"]
+    assert replica.memory_info().rss - before < 200_000_000
+
+
+def test_an_upload_of_60_mb_is_refused(server: Server) -> None:
+    url = f"{server.collection}/search/image"
+    answer = httpx.post(url, content=bytes(60_000_000), headers={"Content-Type": "image/jpeg"}, timeout=60)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+    def chunks() -> Any:
+        for _ in range(60):
+            yield bytes(1_000_000)
+
+    answer = httpx.post(url, content=chunks(), headers={"Content-Type": "image/jpeg"}, timeout=60)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_unknown_paths_collections_and_methods(server: Server) -> None:
+    for method, path, status, code in (
+        ("POST", "/v1/collections/shoes/search", 404, "unknown_collection"),
+        ("GET", "/v1/nothing", 404, "unknown_path"),
+        ("PATCH", "/v1/status", 405, "wrong_method"),
+        ("GET", "/v1/collections/default/images/no%2Fsuch", 404, "unknown_image"),
+        ("GET", "/v1/collections/default/images/..%2F..%2Fetc%2Fpasswd/photo", 404, "unknown_image"),
+    ):
+        body = {"image_id": "x"} if method == "POST" else None
+        answer = httpx.request(method, server.url + path, json=body, timeout=30)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), path
+
+
+def test_clients_that_disconnect_disturb_nobody(server: Server) -> None:
+    """Half of the clients close in the middle of a request, under load; every other one gets its right answer."""
+    expected = {i: hits(search(server, image_id=i, count=5)) for i in server.ids[:20]}
+    ingress = _ingress(server)
+    files = len(ingress.open_files()) + len(ingress.net_connections())
+    stop = time.monotonic() + 8
+    address = urlsplit(server.url)
+
+    def vanish(seed: int) -> int:
+        rng = random.Random(seed)
+        done = 0
+        while time.monotonic() < stop:
+            body = json.dumps({"image_id": rng.choice(server.ids), "count": 5}).encode()
+            head = (
+                f"POST /v1/collections/default/search HTTP/1.1\r\nHost: {address.netloc}\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            ).encode()
+            message = head + body
+            with socket.create_connection((address.hostname, address.port)) as client:
+                client.sendall(message[: rng.choice([len(message), len(message), len(message) - 5, len(head) - 3])])
+                time.sleep(rng.choice([0, 0.001, 0.003, 0.01]))
+            done += 1
+        return done
+
+    def ask(seed: int) -> int:
+        rng = random.Random(seed)
+        done = 0
+        with httpx.Client(timeout=30) as client:
+            while time.monotonic() < stop:
+                image_id = rng.choice(list(expected))
+                reply = client.post(f"{server.collection}/search", json={"image_id": image_id, "count": 5})
+                assert hits(reply) == expected[image_id]
+                done += 1
+        return done
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        vanished = [pool.submit(vanish, n) for n in range(8)]
+        asked = [pool.submit(ask, n) for n in range(8)]
+        assert min(f.result() for f in vanished) > 10
+        assert min(f.result() for f in asked) > 10
+    assert hits(search(server, image_id=server.ids[0], count=5)) == expected[server.ids[0]]
+    until(
+        lambda: len(ingress.open_files()) + len(ingress.net_connections()) <= files + 10,
+        20,
+        "connections of clients that went away are still open",
+    )
+
+
+def test_killed_shard_comes_back_by_itself(server: Server) -> None:
+    expected = hits(search(server, image_id=server.ids[0]))
+    shards = httpx.get(f"{server.url}/v1/status", timeout=30).json()["collections"][0]["shards"]
+    os.kill(shards[0]["pids"][0], signal.SIGKILL)
+    answers = [search(server, image_id=image_id) for image_id in server.ids[:10]]
+    for answer in answers:  # whole, or said to be partial, or refused; never a partial answer that looks whole
+        assert answer.status_code in (200, 503), answer.text
+    until(lambda: httpx.get(f"{server.url}/readyz", timeout=30).status_code == 200, 60, "the shard did not come back")
+    answer = search(server, image_id=server.ids[0], require_all=True)
+    assert hits(answer) == expected
+    after = httpx.get(f"{server.url}/v1/status", timeout=30).json()["collections"][0]["shards"]
+    assert after[0]["pids"] != shards[0]["pids"]
+
+
+def test_tensorflow_is_in_the_encoder_alone(server: Server) -> None:
+    with_tensorflow = []
+    for process in _processes(server):
+        maps = Path(f"/proc/{process.pid}/maps")
+        if maps.exists() and "tensorflow" in maps.read_text():
+            with_tensorflow.append(process.cmdline()[0])
+    assert with_tensorflow, "the encoder runs TensorFlow"
+    assert all("encoder" in name for name in with_tensorflow), with_tensorflow
+
+
+def test_every_port_is_on_loopback_or_asks_for_the_token(server: Server) -> None:
+    """Ray Serve binds its port between replicas to every interface; without the token it answers nobody."""
+    beyond = {
+        connection.laddr.port
+        for process in _processes(server)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+        and connection.laddr.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+    }
+    for port in beyond:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary("/ray.serve.ASGIService/Healthz")(b"", timeout=10)
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_health_and_readiness(server: Server) -> None:
+    assert httpx.get(f"{server.url}/healthz", timeout=30).json() == {"status": "alive"}
+    assert httpx.get(f"{server.url}/readyz", timeout=30).status_code == 200
+    kernels = [s["kernel"] for s in httpx.get(f"{server.url}/v1/status", timeout=30).json()["collections"][0]["shards"]]
+    assert "numpy" not in kernels
+    assert httpx.get(f"{server.url}/openapi.json", timeout=30).status_code == 200
+
+
+def _processes(server: Server) -> list[psutil.Process]:
+    """The server, and all that it started."""
+    root = psutil.Process(server.process.pid)
+    return [root, *root.children(recursive=True)]
+
+
+def _ingress(server: Server) -> psutil.Process:
+    return next(p for p in _processes(server) if any("Ingress" in part for part in p.cmdline()))
