@@ -87,9 +87,7 @@ def test_other_types_are_kept() -> None:
     assert rows.view().tolist() == [[1, -2]]
 
 
-@pytest.mark.parametrize(
-    "wrong", [np.zeros((2, 3), np.uint32), np.zeros((2, 4), np.uint64), np.zeros(3, np.uint64)]
-)
+@pytest.mark.parametrize("wrong", [np.zeros((2, 3), np.uint32), np.zeros((2, 4), np.uint64), np.zeros(3, np.uint64)])
 def test_other_rows_are_refused(wrong: Any) -> None:
     rows = GrowableRows(3)
     with pytest.raises(ValueError, match="rows are"):

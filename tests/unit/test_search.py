@@ -30,10 +30,10 @@ def query(image_id: str | None = None, count: int = 1) -> ShardQuery:
 
 
 def found(image_id: str) -> ShardHits:
-    one = np.ones(1, np.int64)
-    code = np.zeros(1, np.uint64)
-    distances = one.astype(np.uint16), one.astype(np.uint32)
-    return ShardHits(one, one.astype(np.uint64), *distances, None, [image_id], [image_id], [""], (code, code))
+    near = np.zeros(1, np.int64)
+    code = near.astype(np.uint64)
+    distances = near.astype(np.uint16), near.astype(np.uint32)
+    return ShardHits(np.ones(1, np.int64), code, *distances, None, [image_id], [image_id], [""], (code, code))
 
 
 class Replica:
