@@ -1,7 +1,9 @@
 /** The search page: the form and the address bar say what is asked; this file moves between them and the server. */
 
 import { keptPhoto, readPhoto } from "./photo.js";
-import { NO_PHOTO, addressOf, curlOf, fillForm, parseFilters, photoPath, readable, requestOf, resetOptions } from "./request.js";
+import {
+  NO_PHOTO, addressOf, curlOf, fillForm, parseFilters, photoPath, readable, requestOf, resetOptions,
+} from "./request.js";
 import { readStatus, search } from "./server.js";
 import { addStarters } from "./starters.js";
 import * as view from "./view.js";
@@ -41,13 +43,16 @@ function askId(id) {
 function ask() {
   lastRead += 1;
   if (field("id").value) photo = null;
-  if (!photo && !field("id").value) return view.showError("Choose a photo, or give the id of an image.");
-  if (!check()) return undefined;
+  if (!photo && !field("id").value) {
+    view.showError("Choose a photo, or give the id of an image.");
+    return;
+  }
+  if (!check()) return;
   const state = { photo: photo?.key ?? null };
   const address = addressOf(form);
   const again = address === location.search && state.photo === (history.state?.photo ?? null);
   history[again ? "replaceState" : "pushState"](state, "", address);
-  return send();
+  send();
 }
 
 /** Show what the address bar says: after loading, and after Back and Forward. */
@@ -148,7 +153,8 @@ function takeFrom(input) {
 
 function takeDrops() {
   const mark = (on) => document.body.classList.toggle("dropping", on);
-  const isText = ({ target, dataTransfer }) => target.closest?.("input, textarea") && !dataTransfer.types.includes("Files");
+  const isText = ({ target, dataTransfer }) =>
+    target.closest?.("input, textarea") && !dataTransfer.types.includes("Files");
   document.addEventListener("dragover", (event) => {
     if (isText(event)) return;
     event.preventDefault(); // or the browser would leave the page to show the photo

@@ -1,23 +1,23 @@
 /** Photos that were given to this page. They are sent as they are: a smaller copy would get other codes. */
 
-const MOST_BYTES = 25 * 2 ** 20; // the server takes no more
+const MOST_BYTES = 25e6; // the server takes no more
 const MOST_KEPT = 8; // for Back and Forward; each may take 60 MB
 
 const kept = new Map();
-let lastKey = 0;
+let count = 0;
 
 /**
  * Read a photo and keep it for Back and Forward.
  * @param {Blob} blob
- * @returns {Promise<{key: number, name: string, type: string, bytes: number, base64: string, url: string}>}
+ * @returns {Promise<{key: string, name: string, type: string, bytes: number, base64: string, url: string}>}
  * @throws {Error} It is too large, or cannot be read; the message is for people.
  */
 export async function readPhoto(blob, name = blob.name || "photo.jpg") {
   if (blob.size > MOST_BYTES) {
-    throw new Error(`${name} has ${(blob.size / 2 ** 20).toFixed(1)} MB; a photo may have 25 MB at the most.`);
+    throw new Error(`${name} has ${(blob.size / 1e6).toFixed(1)} MB; a photo may have 25 MB at the most.`);
   }
   const photo = {
-    key: ++lastKey,
+    key: `${performance.timeOrigin}/${++count}`, // unlike any from before the page was loaded anew
     name,
     type: blob.type || "application/octet-stream",
     bytes: blob.size,

@@ -63,8 +63,9 @@ function optionsOf(form) {
   const filters = parseFilters(field("filters").value);
   if (field("group").value) filters.unshift({ field: "group", in: [field("group").value] });
   if (filters.length) options.filters = filters;
-  const weights = fieldsOf(form).filter((each) => each.name.startsWith("weight.") && isChanged(each));
-  if (weights.length) options.weights = Object.fromEntries(weights.map((each) => [each.name.slice(7), Number(each.value)]));
+  const sliders = fieldsOf(form).filter((each) => each.name.startsWith("weight.") && isChanged(each));
+  const weights = sliders.map(({ name, value }) => [name.slice("weight.".length), Number(value)]);
+  if (weights.length) options.weights = Object.fromEntries(weights);
   for (const name of ["two_phase", "collapse", "verbose"]) {
     if (isChanged(field(name))) options[name] = field(name).checked;
   }
@@ -80,7 +81,8 @@ export function requestOf(form, photo) {
   const collection = form.elements.namedItem("collection").value;
   const options = optionsOf(form);
   const question = photo ? { image: photo.base64 } : { image_id: form.elements.namedItem("id").value };
-  return { path: `/v1/collections/${encodeURIComponent(collection)}/search`, body: { ...question, ...options }, options, photo };
+  const path = `/v1/collections/${encodeURIComponent(collection)}/search`;
+  return { path, body: { ...question, ...options }, options, photo };
 }
 
 /** The body as people read it: the same JSON, with the photo's base64 cut short. */
@@ -99,7 +101,8 @@ export function curlOf({ path, body, options, photo }) {
   for (const [name, value] of Object.entries(options)) {
     url.searchParams.set(name, typeof value === "object" ? JSON.stringify(value) : value);
   }
-  return `curl ${quoted(url.href)} -H ${quoted(`content-type: ${photo.type}`)} --data-binary ${quoted(`@${photo.name}`)}`;
+  const type = quoted(`content-type: ${photo.type}`);
+  return `curl ${quoted(url.href)} -H ${type} --data-binary ${quoted(`@${photo.name}`)}`;
 }
 
 /** Where the photo of a stored image is. */

@@ -4,6 +4,8 @@ const $ = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
 const images = (count) => `${number(count)} ${count === 1 ? "image" : "images"}`;
 
+const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : number(Math.round(value))} ms`;
+
 function element(name, className, text = "") {
   const made = document.createElement(name);
   made.className = className;
@@ -24,7 +26,7 @@ export function showStart(message = "") {
 export function showWaiting(label, pictureUrl) {
   $("main").dataset.view = "results";
   $("main").setAttribute("aria-busy", "true");
-  document.title = `Like ${label} – lookalike`;
+  document.title = `Photos like ${label} – lookalike`;
   $("heading").textContent = `Photos like ${label}`;
   $("error").textContent = $("warning").textContent = "";
   $("summary").textContent = "Searching…";
@@ -36,7 +38,7 @@ export function showAnswer(answer, addressOfHit) {
   $("main").removeAttribute("aria-busy");
   const { hits, took_ms, shards_answered, shards_total } = answer;
   $("summary").textContent = hits.length
-    ? `${images(hits.length)}, nearest first, in ${took_ms < 10 ? took_ms.toFixed(1) : number(Math.round(took_ms))} ms. Click one to search from it.`
+    ? `${images(hits.length)}, nearest first, in ${milliseconds(took_ms)}. Click one to search from it.`
     : "Nothing found. If you set a group or filters, no image meets them.";
   $("warning").textContent =
     shards_answered < shards_total
@@ -130,6 +132,7 @@ function figure(className, name, value) {
 function photo(hit) {
   const frame = element("span", "frame");
   const image = element("img", "");
+  // Lazy before src, or the photo would load at once.
   Object.assign(image, { loading: "lazy", decoding: "async", width: 224, height: 224, alt: "", src: hit.photo });
   image.addEventListener("error", () => frame.replaceChildren(element("span", "missing", "no photo")));
   frame.append(image);
@@ -137,7 +140,8 @@ function photo(hit) {
 }
 
 function suggestGroups(hits) {
-  const paths = hits.flatMap(({ group }) => group.split("/").map((_, depth, names) => names.slice(0, depth + 1).join("/")));
+  const nodes = (group) => group.split("/").map((_, depth, names) => names.slice(0, depth + 1).join("/"));
+  const paths = hits.flatMap(({ group }) => nodes(group));
   const known = [...$("groups").options].map((option) => option.value);
   const all = [...new Set([...known, ...paths])].filter(Boolean).sort();
   $("groups").replaceChildren(...all.map((path) => Object.assign(element("option", ""), { value: path })));

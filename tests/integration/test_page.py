@@ -1,0 +1,275 @@
+"""The search page in a real Chromium, against the real server."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.conftest import Server
+from playwright.sync_api import Browser, JSHandle, Locator, Page, Request, Route, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium")
+MISSING = "no chromium on the PATH; on Debian: apt-get install chromium"
+REQUIRED = "chromium" in os.environ.get("LOOKALIKE_REQUIRE", "")
+
+pytestmark = [pytest.mark.integration, pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason=MISSING)]
+
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PHONE = {"width": 360, "height": 740}
+# What Chromium itself writes to the console when a request is refused.
+REFUSED = re.compile(r"Failed to load resource: (.* responded with a status of [45]\d\d|net::ERR_CONNECTION_REFUSED)")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM is not None, MISSING
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """The page, loaded. At the end: no script failed, no policy was violated, and no other host was asked."""
+    context = browser.new_context()
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("request", lambda request: _is_ours(request, server) or troubles.append(request.url))
+    page.goto(server.url)
+    expect(page.locator("#catalogue")).to_have_text(f"{len(server.ids)} images")
+    yield page
+    context.close()
+    assert [trouble for trouble in troubles if not REFUSED.match(trouble)] == []
+
+
+def _is_ours(request: Request, server: Server) -> bool:
+    return request.url.startswith((f"{server.url}/", f"blob:{server.url}/"))
+
+
+def _photo(server: Server, image_id: str) -> Path:
+    with (server.photos / "catalog.csv").open(newline="") as file:
+        return next(server.photos / row["file"] for row in csv.DictReader(file) if row["image_id"] == image_id)
+
+
+def _first_hit(page: Page) -> Locator:
+    """The first hit of a finished search."""
+    return page.locator("#main:not([aria-busy]) .hit").first
+
+
+def _expect_first(page: Page, image_id: str) -> None:
+    """Wait for an answer whose first hit is this image, at distance 0."""
+    expect(_first_hit(page).locator(".id")).to_have_text(image_id)
+    expect(_first_hit(page).locator(".distance b")).to_have_text("0")
+
+
+def _shown_request(page: Page) -> dict[str, Any]:
+    return dict(json.loads(page.locator("#json").text_content() or ""))
+
+
+def _dropped(page: Page, photo: Path) -> JSHandle:
+    """What the system hands to a page when a file is dropped or pasted."""
+    return page.evaluate_handle(
+        """([bytes, name]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
+            return transfer;
+        }""",
+        [list(photo.read_bytes()), photo.name],
+    )
+
+
+def test_an_uploaded_photo_finds_itself_first(page: Page, server: Server) -> None:
+    image_id = server.ids[7]
+    page.set_input_files("#file", _photo(server, image_id))
+    _expect_first(page, image_id)
+    expect(page.locator(".hit")).to_have_count(20)
+    expect(page.locator("#summary")).to_contain_text("20 images")
+    expect(page.locator("#warning")).to_be_empty()
+    expect(_first_hit(page).locator(".group")).not_to_be_empty()
+
+
+def test_a_hit_leads_to_its_own_look_alikes_and_back(page: Page, server: Server) -> None:
+    page.set_input_files("#file", _photo(server, server.ids[3]))
+    _expect_first(page, server.ids[3])
+    second = page.locator(".hit").nth(4)
+    chosen = second.locator(".id").inner_text()
+    second.focus()
+    page.keyboard.press("Enter")
+    _expect_first(page, chosen)
+    expect(page.locator("#heading")).to_have_text(f"Photos like {chosen}")
+    assert _shown_request(page) == {"image_id": chosen, "count": 20}
+
+    page.go_back()
+    _expect_first(page, server.ids[3])
+    expect(page.locator("#heading")).to_have_text("Photos like yours")
+    page.go_back()
+    expect(page.locator("h1")).to_be_visible()
+    expect(page.locator(".hit")).to_have_count(0)
+    page.go_forward()
+    page.go_forward()
+    _expect_first(page, chosen)
+
+
+def test_an_address_can_be_shared(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}/?id={server.ids[5]}&count=3&verbose=true&weight.colour=0")
+    _expect_first(page, server.ids[5])
+    expect(page.locator(".hit")).to_have_count(3)
+    expect(_first_hit(page).locator(".part", has_text="colour")).to_have_text("colour0")
+    assert _shown_request(page) == {"image_id": server.ids[5], "count": 3, "weights": {"colour": 0}, "verbose": True}
+
+
+def test_count_is_respected_and_checked(page: Page, server: Server) -> None:
+    page.fill("[name=id]", server.ids[0])
+    page.fill("[name=count]", "4")
+    page.keyboard.press("Enter")
+    expect(page.locator(".hit")).to_have_count(4)
+    page.fill("[name=count]", "1001")
+    page.click("text=Search")
+    expect(page.locator("#error")).to_contain_text("count")
+    expect(page.locator(".hit")).to_have_count(4)
+
+
+def test_what_is_no_photo_gets_a_clear_error(page: Page, server: Server) -> None:
+    page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"red shirt, size M"})
+    expect(page.locator("#error")).to_contain_text("not a photo")
+    expect(page.locator(".hit")).to_have_count(0)
+    page.set_input_files("#file", _photo(server, server.ids[1]))
+    _expect_first(page, server.ids[1])
+    expect(page.locator("#error")).to_be_empty()
+
+
+def test_unknown_ids_and_malformed_filters_get_a_clear_error(page: Page, server: Server) -> None:
+    page.fill("[name=id]", "<b>nobody</b>")
+    page.keyboard.press("Enter")
+    expect(page.locator("#error")).to_have_text("no image has the id <b>nobody</b>")
+    page.goto(f"{server.url}/?id={server.ids[0]}&filters=[oops")
+    expect(page.locator("#error")).to_contain_text("filters")
+    expect(page.locator(".hit")).to_have_count(0)
+
+
+def test_a_photo_that_is_too_large_is_not_sent(page: Page, tmp_path: Path) -> None:
+    big = tmp_path / "big.jpg"
+    with big.open("wb") as file:
+        file.truncate(25_000_001)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    page.set_input_files("#file", big)
+    expect(page.locator("#error")).to_contain_text("25 MB")
+    assert sent == []
+
+
+def test_a_server_that_is_gone_gets_a_clear_error(page: Page, server: Server) -> None:
+    page.route("**/search", lambda route: route.fulfill(status=503, body="<html>no server</html>"))
+    page.fill("[name=id]", server.ids[0])
+    page.keyboard.press("Enter")
+    expect(page.locator("#error")).to_contain_text("503")
+    page.unroute("**/search")
+    page.route("**/search", lambda route: route.abort("connectionrefused"))
+    page.keyboard.press("Enter")
+    expect(page.locator("#error")).to_contain_text("cannot be reached")
+    page.unroute("**/search")
+    page.keyboard.press("Enter")
+    _expect_first(page, server.ids[0])
+
+
+def test_a_partial_answer_does_not_look_whole(page: Page, server: Server) -> None:
+    def lose_a_shard(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json={**response.json(), "shards_answered": 1})
+
+    page.route("**/search", lose_a_shard)
+    page.fill("[name=id]", server.ids[0])
+    page.keyboard.press("Enter")
+    expect(page.locator("#warning")).to_have_text("Only 1 of 2 shards answered: some images were not searched.")
+
+
+def test_the_request_is_shown_as_it_is_sent(page: Page, server: Server) -> None:
+    page.fill("[name=count]", "6")
+    page.locator("[name=group]").evaluate("field => (field.closest('details').open = true)")
+    page.fill("[name=group]", "Apparel")
+    page.fill("[name=filters]", '[{"field": "price", "gte": 1}]')
+    page.uncheck("[name=two_phase]")
+    page.check("[name=collapse]")
+    page.locator("[name='weight.colour']").fill("450")
+    before = _shown_request(page)
+
+    with page.expect_request("**/search") as caught:
+        page.set_input_files("#file", _photo(server, server.ids[2]))
+    sent = caught.value.post_data_json
+    after = _shown_request(page)
+    expect(_first_hit(page)).to_be_visible()
+
+    options = {name: value for name, value in sent.items() if name != "image"}
+    assert options == {
+        "count": 6,
+        "filters": [{"field": "group", "in": ["Apparel"]}, {"field": "price", "gte": 1}],
+        "weights": {"colour": 450},
+        "two_phase": False,
+        "collapse": True,
+    }
+    assert {**before, "image": None} == {**after, "image": None} == {**options, "image": None}
+    assert sent["image"].startswith(after["image"].removesuffix("…"))
+    expect(page.locator("#shortened")).to_contain_text(f"{len(sent['image']):,} characters")
+
+
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_photos_can_be_dropped_and_pasted(page: Page, server: Server, event: str) -> None:
+    image_id = server.ids[11]
+    transfer = _dropped(page, _photo(server, image_id))
+    if event == "drop":
+        page.dispatch_event("h1", "drop", {"dataTransfer": transfer})
+    else:
+        paste = "transfer => document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: transfer }))"
+        transfer.evaluate(paste)
+    _expect_first(page, image_id)
+
+
+def test_the_last_of_two_hasty_searches_wins(page: Page, server: Server) -> None:
+    waiting: list[Route] = []
+    page.route("**/search", lambda route: waiting.append(route) if not waiting else route.continue_())
+    page.fill("[name=id]", server.ids[0])
+    page.keyboard.press("Enter")
+    page.fill("[name=id]", server.ids[1])
+    page.keyboard.press("Enter")
+    _expect_first(page, server.ids[1])
+    assert waiting[0].request.failure == "net::ERR_ABORTED"
+
+
+def test_a_drawing_starts_a_search_without_a_photo(page: Page) -> None:
+    page.click("#starters button >> nth=1")
+    expect(page.locator(".hit")).to_have_count(20)
+
+
+def test_a_phone_shows_two_columns_and_never_scrolls_sideways(page: Page, server: Server) -> None:
+    def overflow() -> int:
+        return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+    page.set_viewport_size(PHONE)
+    assert overflow() == 0
+    page.set_input_files("#file", _photo(server, server.ids[2]))
+    _expect_first(page, server.ids[2])
+    for summary in page.locator("summary").all():
+        summary.click()
+    assert overflow() == 0
+    boxes = [hit.bounding_box() for hit in page.locator(".hit").all()[:3]]
+    assert boxes[0]["y"] == boxes[1]["y"] < boxes[2]["y"]
+    for control in page.locator("main :is(button, summary, input:not(.unseen, [type=checkbox]), select):visible").all():
+        assert control.bounding_box()["height"] >= 44, control.evaluate("node => node.outerHTML")
