@@ -1,13 +1,13 @@
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 LEVELS: dict[str, int]
 
-def scan(
-    query: NDArray[np.uint64], rows: NDArray[np.uint64], out: NDArray[np.uint16], level: int
-) -> None: ...
+def scan(query: NDArray[np.uint64], rows: NDArray[np.uint64], out: NDArray[np.uint16], level: int) -> None: ...
 def search(
-    exhaustive: bool,
+    kind: Literal["two_phase", "candidates", "exhaustive"],
     query_shorts: NDArray[np.uint64],
     query_longs: NDArray[np.uint64],
     word_weights: NDArray[np.uint64],

@@ -34,6 +34,7 @@ cdef extern from "hamming.h" nogil:
         uint32_t *long_distance
         int64_t histogram[257]
     int hm_two_phase(const hm_loops *, const hm_codes *, const hm_query *, size_t, int, hm_found *)
+    int hm_candidates(const hm_loops *, const hm_codes *, const hm_query *, size_t, int, hm_found *)
     int hm_exhaustive(const hm_loops *, const hm_codes *, const hm_query *, size_t, int, hm_found *)
     void hm_found_free(hm_found *, size_t)
 
@@ -74,7 +75,7 @@ cdef object _copy(const void *source, size_t count, object dtype):
 
 
 def search(
-    bint exhaustive,
+    str kind,
     const uint64_t[:, ::1] query_shorts,
     const uint64_t[:, ::1] query_longs,
     const uint64_t[:, ::1] word_weights,
@@ -91,7 +92,9 @@ def search(
     cdef size_t i, query_count = query_shorts.shape[0]
     cdef int failed, bits = 64 * shorts.shape[1]
     cdef hm_codes codes
-    cdef search_function function = hm_exhaustive if exhaustive else hm_two_phase
+    cdef search_function function = (
+        hm_two_phase if kind == "two_phase" else hm_candidates if kind == "candidates" else hm_exhaustive
+    )
     codes.n = shorts.shape[0]
     codes.short_words = shorts.shape[1]
     codes.long_words = longs.shape[1]

@@ -43,7 +43,7 @@ def threshold(histogram: NDArray[np.int64], candidates: int) -> int:
     return min(int(np.searchsorted(np.cumsum(histogram), candidates)), len(histogram) - 1)
 
 
-def two_phase(query: Query, codes: Codes, allowed: NDArray[np.uint64] | None) -> Found:
+def candidates(query: Query, codes: Codes, allowed: NDArray[np.uint64] | None) -> Found:
     rows = allowed_rows(len(codes), allowed)
     short = scan(query.short, codes.short[rows])
     histogram = np.bincount(short, minlength=64 * len(query.short) + 1).astype(np.int64)
@@ -51,10 +51,14 @@ def two_phase(query: Query, codes: Codes, allowed: NDArray[np.uint64] | None) ->
     histogram[limit + 1 :] = 0
     rows, short = rows[short <= limit], short[short <= limit]
     by_short = np.argsort(short, kind="stable")
-    rows, short = rows[by_short], short[by_short]
-    long = weighted(query, codes, rows)
-    kept = _reported(short, long, codes.keys[rows], query.count)
-    return Found(rows[kept], short[kept], long[kept], histogram)
+    return Found(rows[by_short], short[by_short], np.zeros(len(rows), np.uint32), histogram)
+
+
+def two_phase(query: Query, codes: Codes, allowed: NDArray[np.uint64] | None) -> Found:
+    found = candidates(query, codes, allowed)
+    long = weighted(query, codes, found.rows)
+    kept = _reported(found.short, long, codes.keys[found.rows], query.count)
+    return Found(found.rows[kept], found.short[kept], long[kept], found.histogram)
 
 
 def _reported(

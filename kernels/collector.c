@@ -1,7 +1,6 @@
 /* Phase one for one query and one slice of rows. */
-#include "hamming.h"
+#include "search.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 void hm_collector_start(hm_collector *c, int threshold, uint64_t need) {
@@ -24,14 +23,16 @@ int hm_collector_grow(hm_collector *c, size_t extra) {
     drop_beyond_threshold(c);
     if (c->room - c->used >= extra && c->used <= c->room / 2) return 0;
     size_t room = 2 * (c->used + extra);
-    uint64_t *hits = realloc(c->hits, room * sizeof *hits);
+    uint64_t *hits = hm_take(room * sizeof *hits);
     if (!hits) return -1;
+    if (c->used) memcpy(hits, c->hits, c->used * sizeof *hits);
+    hm_give(c->hits);
     c->hits = hits;
     c->room = room;
     return 0;
 }
 
 void hm_collector_free(hm_collector *c) {
-    free(c->hits);
+    hm_give(c->hits);
     c->hits = NULL;
 }

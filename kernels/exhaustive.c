@@ -67,7 +67,8 @@ static int report_best(search *s, size_t q) {
 int hm_exhaustive(const hm_loops *loops, const hm_codes *codes, const hm_query *queries, size_t query_count,
                   int threads, hm_found *found) {
     int parts = hm_parts(threads, codes->n, SLICE_ROWS);
-    search s = {loops, codes, queries, query_count, parts, NULL, NULL, found, NULL};
+    search s = {.loops = loops, .codes = codes, .queries = queries, .query_count = query_count, .parts = parts,
+                .found = found};
     memset(found, 0, query_count * sizeof *found);
     s.rankings = calloc((size_t)parts * query_count + 1, sizeof *s.rankings);
     s.failed = calloc((size_t)parts, sizeof *s.failed);

@@ -2,10 +2,11 @@
  *
  * A code is a row of 64-bit words. Rows lie one after the other in memory, read only.
  *   loops_*.c     the innermost loops, one file per instruction set, each function with its own target attribute
- *   variants.c    which of them this CPU can run
+ *   sliced.h      the text of one of them, for many queries at once
+ *   variants.c    which of them were compiled in
  *   collector.c   phase one for one query: the rows within a threshold that tightens while rows go by
- *   ranking.c     the best rows by (long distance, key)
- *   search.c      whole searches: slices of rows over threads, both phases
+ *   phase_one.c   phase one for all queries over a slice of rows: row by row or on planes of bits, filters
+ *   two_phase.c   both phases; exhaustive.c: the search in one phase; ranking.c: the best by (long distance, key)
  */
 #ifndef LOOKALIKE_HAMMING_H
 #define LOOKALIKE_HAMMING_H
@@ -134,9 +135,11 @@ typedef struct {
     int64_t histogram[HM_MAX_SHORT_BITS + 1];
 } hm_found;
 
-/* 0, or -1 without memory. `found` has one entry per query and is safe to free either way. */
+/* The three searches; candidates is two_phase without its second phase. 0, or -1 without memory. `found` has one entry per query and is safe to free either way. */
 int hm_two_phase(const hm_loops *loops, const hm_codes *codes, const hm_query *queries, size_t query_count, int threads,
                  hm_found *found);
+int hm_candidates(const hm_loops *loops, const hm_codes *codes, const hm_query *queries, size_t query_count, int threads,
+                  hm_found *found);
 int hm_exhaustive(const hm_loops *loops, const hm_codes *codes, const hm_query *queries, size_t query_count,
                   int threads, hm_found *found);
 void hm_found_free(hm_found *found, size_t query_count);

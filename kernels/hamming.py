@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ __all__ = [
     "Codes",
     "Found",
     "Query",
+    "candidates",
     "exhaustive",
     "histogram",
     "scan",
@@ -86,10 +87,22 @@ def two_phase(
     MemoryError
         There is no memory for the candidates (millions of rows with the same distance).
     """
-    _check_search(queries, codes, allowed, threads, variant)
-    if variant == "numpy":
-        return [_reference.two_phase(query, codes, allowed) for query in queries]
-    return _native(False, queries, codes, allowed, threads, variant)
+    return _search("two_phase", queries, codes, allowed, threads, variant)
+
+
+def candidates(
+    queries: Sequence[Query],
+    codes: Codes,
+    allowed: NDArray[np.uint64] | None = None,
+    *,
+    threads: int = 1,
+    variant: str = ACTIVE,
+) -> list[Found]:
+    """Give all candidates of phase one, unranked: long codes are not read and every ``long`` is 0.
+
+    Arguments, order, histogram and errors are those of ``two_phase``; ``count`` is not used.
+    """
+    return _search("candidates", queries, codes, allowed, threads, variant)
 
 
 def exhaustive(
@@ -110,10 +123,7 @@ def exhaustive(
         One per query: the best ``count`` rows by (long, key). The histogram is all zeros: short codes are
         read only for the rows found.
     """
-    _check_search(queries, codes, allowed, threads, variant)
-    if variant == "numpy":
-        return [_reference.exhaustive(query, codes, allowed) for query in queries]
-    return _native(True, queries, codes, allowed, threads, variant)
+    return _search("exhaustive", queries, codes, allowed, threads, variant)
 
 
 def scan(query: NDArray[np.uint64], rows: NDArray[np.uint64], *, variant: str = ACTIVE) -> NDArray[np.uint16]:
@@ -133,9 +143,7 @@ def scan(query: NDArray[np.uint64], rows: NDArray[np.uint64], *, variant: str = 
     check_array("query", query, np.uint64, 1)
     check_array("rows", rows, np.uint64, 2)
     if query.shape != rows.shape[1:] or not 1 <= len(query) <= 128:
-        raise ValueError(
-            f"query has {len(query)} words and rows have {rows.shape[1]}; both need the same 1 to 128"
-        )
+        raise ValueError(f"query has {len(query)} words and rows have {rows.shape[1]}; both need the same 1 to 128")
     _check_variant(variant)
     if variant == "numpy":
         return _reference.scan(query, rows)
@@ -144,9 +152,7 @@ def scan(query: NDArray[np.uint64], rows: NDArray[np.uint64], *, variant: str = 
     return distances
 
 
-def histogram(
-    query: NDArray[np.uint64], rows: NDArray[np.uint64], *, variant: str = ACTIVE
-) -> NDArray[np.int64]:
+def histogram(query: NDArray[np.uint64], rows: NDArray[np.uint64], *, variant: str = ACTIVE) -> NDArray[np.int64]:
     """How many rows are at each distance: shape (bits + 1,). Arguments as for ``scan``."""
     return np.bincount(scan(query, rows, variant=variant), minlength=64 * len(query) + 1).astype(np.int64)
 
@@ -155,9 +161,7 @@ def threshold(histogram: NDArray[np.int64], candidates: int) -> int:
     """Smallest distance with at least ``candidates`` rows at or below it; the largest if there are fewer."""
     check_array("histogram", histogram, np.int64, 1)
     if candidates < 1 or not len(histogram):
-        raise ValueError(
-            f"candidates is {candidates} and the histogram has {len(histogram)} distances: both need one"
-        )
+        raise ValueError(f"candidates is {candidates} and the histogram has {len(histogram)} distances: both need one")
     return _reference.threshold(histogram, candidates)
 
 
@@ -178,30 +182,29 @@ def _check_search(
         found = (len(query.short), len(query.long), len(query.weights))
         wanted = (codes.short.shape[1], codes.long.shape[1], len(codes.component_words))
         if found != wanted:
-            raise ValueError(
-                f"a query has (short words, long words, weights) {found}, but the codes have {wanted}"
-            )
+            raise ValueError(f"a query has (short words, long words, weights) {found}, but the codes have {wanted}")
     if allowed is not None:
         check_array("allowed", allowed, np.uint64, 1)
         if len(allowed) != -(-len(codes) // 64):
-            raise ValueError(
-                f"allowed has {len(allowed)} words, but {len(codes)} rows need {-(-len(codes) // 64)}"
-            )
+            raise ValueError(f"allowed has {len(allowed)} words, but {len(codes)} rows need {-(-len(codes) // 64)}")
 
 
-def _native(
-    single_phase: bool,
+def _search(
+    kind: Literal["two_phase", "candidates", "exhaustive"],
     queries: Sequence[Query],
     codes: Codes,
     allowed: NDArray[np.uint64] | None,
     threads: int,
     variant: str,
 ) -> list[Found]:
+    _check_search(queries, codes, allowed, threads, variant)
+    if variant == "numpy":
+        return [getattr(_reference, kind)(query, codes, allowed) for query in queries]
     if not queries:
         return []
     weights = np.array([query.weights for query in queries], np.uint64)
     answers = _hamming.search(
-        single_phase,
+        kind,
         np.stack([query.short for query in queries]),
         np.stack([query.long for query in queries]),
         np.repeat(weights, codes.component_words, axis=1),

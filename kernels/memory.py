@@ -83,8 +83,7 @@ class GrowableRows:
         """
         if rows.dtype != self._dtype or rows.ndim != 2 or rows.shape[1] != self._words:
             raise ValueError(
-                f"rows are {rows.dtype} of shape {rows.shape}, "
-                f"but must be {self._dtype} of shape (n, {self._words})"
+                f"rows are {rows.dtype} of shape {rows.shape}, but must be {self._dtype} of shape (n, {self._words})"
             )
         end = self._rows + len(rows)
         if end > len(self._values):
@@ -104,9 +103,7 @@ class GrowableRows:
         stretch = None
         while stretch is None:
             try:
-                stretch = mmap.mmap(
-                    -1, size + _HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-                )
+                stretch = mmap.mmap(-1, size + _HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
             except (OSError, OverflowError):  # a limit on address space (ulimit -v, strict overcommit)
                 if size < _HUGE_PAGE:
                     raise MemoryError(

@@ -258,24 +258,24 @@ void hm_scan_slice(void *context, int part) {
     scan.end = slice_start(s, part + 1);
     scan.allowed_rows = count_allowed(s, scan.start, scan.end);
     size_t words = (size_t)s->codes->short_words;
-    scan.sliced = malloc((s->query_count + 1) * sizeof *scan.sliced);
-    scan.by_row = malloc(s->query_count + 1);
-    scan.pairs = malloc((s->query_count / 2 + 1) * sizeof *scan.pairs);
-    scan.planes = aligned_alloc(64, HM_BLOCK_PLANES * HM_MAX_LANES * sizeof(uint64_t));
-    scan.gathered = malloc(BLOCK_ROWS * words * sizeof *scan.gathered);
-    scan.ids = malloc(BLOCK_ROWS * sizeof *scan.ids);
-    scan.next_ids = malloc(BLOCK_ROWS * sizeof *scan.next_ids);
+    scan.sliced = hm_take((s->query_count + 1) * sizeof *scan.sliced);
+    scan.by_row = hm_take(s->query_count + 1);
+    scan.pairs = hm_take((s->query_count / 2 + 1) * sizeof *scan.pairs);
+    scan.planes = hm_take(HM_BLOCK_PLANES * HM_MAX_LANES * sizeof(uint64_t));
+    scan.gathered = hm_take(BLOCK_ROWS * words * sizeof *scan.gathered);
+    scan.ids = hm_take(BLOCK_ROWS * sizeof *scan.ids);
+    scan.next_ids = hm_take(BLOCK_ROWS * sizeof *scan.next_ids);
     s->failed[part] = !scan.sliced || !scan.by_row || !scan.pairs || !scan.planes || !scan.gathered || !scan.ids ||
                       !scan.next_ids;
     if (!s->failed[part]) {
         plan(&scan);
         s->failed[part] = scan_rows(&scan) || scan_again(&scan);
     }
-    free(scan.next_ids);
-    free(scan.ids);
-    free(scan.gathered);
-    free(scan.planes);
-    free(scan.pairs);
-    free(scan.by_row);
-    free(scan.sliced);
+    hm_give(scan.next_ids);
+    hm_give(scan.ids);
+    hm_give(scan.gathered);
+    hm_give(scan.planes);
+    hm_give(scan.pairs);
+    hm_give(scan.by_row);
+    hm_give(scan.sliced);
 }

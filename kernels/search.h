@@ -11,6 +11,7 @@ typedef struct {
     const hm_codes *codes;
     const hm_query *queries;
     size_t query_count;
+    int phases;               /* two, or one to stop at the candidates */
     int parts;                /* slices of rows, one thread each */
     hm_collector *collectors; /* two-phase: parts x queries */
     hm_ranking *rankings;     /* exhaustive: parts x queries */
@@ -38,6 +39,10 @@ static inline int any_failed(const int *failed, int parts) {
         if (failed[part]) return 1;
     return 0;
 }
+
+/* Scratch memory, aligned to 64 bytes and not cleared; NULL without memory. hm_give takes NULL too. */
+void *hm_take(size_t bytes);
+void hm_give(void *memory);
 
 /* The number of slices: no more than threads, and none smaller than one thread is worth. */
 int hm_parts(int threads, size_t n, size_t least_rows);

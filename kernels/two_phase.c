@@ -64,6 +64,12 @@ static size_t rank_candidates(const search *s, size_t q, const uint64_t *hits, s
     return kept;
 }
 
+static size_t keep_all(size_t n, uint32_t *longs, uint8_t *reported) {
+    memset(longs, 0, n * sizeof *longs);
+    memset(reported, 1, n);
+    return n;
+}
+
 static int report(hm_found *found, size_t kept, const uint64_t *hits, size_t n, const uint32_t *longs,
                   const uint8_t *reported) {
     if (hm_found_reserve(found, kept)) return -1;
@@ -81,20 +87,21 @@ static int finish_query(search *s, size_t q) {
     int threshold;
     size_t n = cut_at_threshold(s, q, &threshold);
     hm_ranking ranking = {NULL, 0, (size_t)s->queries[q].count < n ? (size_t)s->queries[q].count : n};
-    uint64_t *hits = malloc((n + 1) * sizeof *hits);
-    uint32_t *longs = malloc((n + 1) * sizeof *longs);
-    uint8_t *reported = malloc(n + 1);
-    ranking.items = malloc((ranking.limit + 1) * sizeof *ranking.items);
+    uint64_t *hits = hm_take((n + 1) * sizeof *hits);
+    uint32_t *longs = hm_take((n + 1) * sizeof *longs);
+    uint8_t *reported = hm_take(n + 1);
+    ranking.items = hm_take((ranking.limit + 1) * sizeof *ranking.items);
     int failed = !hits || !longs || !reported || !ranking.items;
     if (!failed) {
         sort_candidates(s, q, threshold, hits);
-        size_t kept = rank_candidates(s, q, hits, n, &ranking, longs, reported);
+        size_t kept = s->phases == 2 ? rank_candidates(s, q, hits, n, &ranking, longs, reported)
+                                     : keep_all(n, longs, reported);
         failed = report(&s->found[q], kept, hits, n, longs, reported);
     }
-    free(ranking.items);
-    free(reported);
-    free(longs);
-    free(hits);
+    hm_give(ranking.items);
+    hm_give(reported);
+    hm_give(longs);
+    hm_give(hits);
     return failed;
 }
 
@@ -104,10 +111,11 @@ static void finish_queries(void *context, int part) {
         if (finish_query(s, q)) s->failed[part] = 1;
 }
 
-int hm_two_phase(const hm_loops *loops, const hm_codes *codes, const hm_query *queries, size_t query_count,
-                 int threads, hm_found *found) {
+static int run_phases(int phases, const hm_loops *loops, const hm_codes *codes, const hm_query *queries,
+                      size_t query_count, int threads, hm_found *found) {
     int parts = hm_parts(threads, codes->n, SLICE_ROWS);
-    search s = {loops, codes, queries, query_count, parts, NULL, NULL, found, NULL};
+    search s = {.loops = loops, .codes = codes, .queries = queries, .query_count = query_count, .phases = phases,
+                .parts = parts, .found = found};
     memset(found, 0, query_count * sizeof *found);
     s.collectors = calloc((size_t)parts * query_count + 1, sizeof *s.collectors);
     s.failed = calloc((size_t)parts, sizeof *s.failed);
@@ -125,4 +133,14 @@ int hm_two_phase(const hm_loops *loops, const hm_codes *codes, const hm_query *q
     free(s.collectors);
     free(s.failed);
     return failed ? -1 : 0;
+}
+
+int hm_two_phase(const hm_loops *loops, const hm_codes *codes, const hm_query *queries, size_t query_count,
+                 int threads, hm_found *found) {
+    return run_phases(2, loops, codes, queries, query_count, threads, found);
+}
+
+int hm_candidates(const hm_loops *loops, const hm_codes *codes, const hm_query *queries, size_t query_count,
+                  int threads, hm_found *found) {
+    return run_phases(1, loops, codes, queries, query_count, threads, found);
 }

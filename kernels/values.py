@@ -67,9 +67,7 @@ class Codes:
         check_words("short", self.short.shape[1], MAX_SHORT_WORDS)
         check_words("long", self.long.shape[1], MAX_LONG_WORDS)
         if not len(self.short) == len(self.long) == len(self.keys) < MAX_ROWS:
-            raise ValueError(
-                f"short, long and keys hold {len(self.short)}, {len(self.long)} and {len(self.keys)} rows"
-            )
+            raise ValueError(f"short, long and keys hold {len(self.short)}, {len(self.long)} and {len(self.keys)} rows")
         words = tuple(index(w) for w in self.component_words)
         if any(w < 1 for w in words) or sum(words) != self.long.shape[1]:
             raise ValueError(f"component_words {words} must add up to the {self.long.shape[1]} words of long")

@@ -42,7 +42,8 @@ def catalogues(draw: Any) -> tuple[Codes, NDArray[np.uint64] | None, np.random.G
     short = draw_words(rng, (n, words), spread)
     if n and draw(st.booleans()):
         short[rng.integers(0, n)] = ~short[0]  # the largest distance there is, from a query equal to row 0
-    keys = rng.permutation(np.arange(n, dtype=np.uint64)) << np.uint64(draw(st.sampled_from([0, 40])))
+    keys = rng.permutation(np.arange(n, dtype=np.uint64))
+    keys = keys // np.uint64(2) if draw(st.booleans()) else keys << np.uint64(40)
     codes = Codes(short, draw_words(rng, (n, sum(parts)), spread), keys, parts)
     share = draw(st.sampled_from([None, 0.0, 0.01, 0.1, 0.5, 0.95, 1.0]))
     return codes, None if share is None else draw_bitmap(rng, n, share), rng
@@ -91,6 +92,16 @@ def test_two_phase_is_that_of_the_reference(variant: str, search: Any) -> None:
     assert_same(
         hamming.two_phase(*search, variant=variant),
         hamming.two_phase(*search, variant="numpy"),
+    )
+
+
+@pytest.mark.parametrize("variant", NATIVE)
+@settings(max_examples=50, deadline=None)
+@given(search=searches())
+def test_candidates_are_those_of_the_reference(variant: str, search: Any) -> None:
+    assert_same(
+        hamming.candidates(*search, variant=variant),
+        hamming.candidates(*search, variant="numpy"),
     )
 
 
@@ -189,7 +200,7 @@ def test_threads_give_the_same_bytes(variant: str, seed: int, spread: float, thr
     queries = [Query(codes.short[i], codes.long[i], 5, 1280, (1,)) for i in (0, n - 1)]
     bitmap = draw_bitmap(rng, n, 0.3)
     for allowed in (None, bitmap):
-        for search in (hamming.two_phase, hamming.exhaustive):
+        for search in (hamming.two_phase, hamming.candidates, hamming.exhaustive):
             assert_same(
                 search(queries, codes, allowed, threads=threads, variant=variant),
                 search(queries, codes, allowed, variant=variant),

@@ -88,7 +88,7 @@ def test_wrong_queries_are_refused(changes: dict[str, Any], error: type[Exceptio
         make_query(**changes)
 
 
-@pytest.mark.parametrize("search", [hamming.two_phase, hamming.exhaustive])
+@pytest.mark.parametrize("search", [hamming.two_phase, hamming.candidates, hamming.exhaustive])
 @pytest.mark.parametrize(
     ("query", "allowed", "options", "error"),
     [
@@ -111,7 +111,7 @@ def test_what_does_not_fit_together_is_refused(
 
 
 @pytest.mark.parametrize("variant", hamming.VARIANTS)
-@pytest.mark.parametrize("search", [hamming.two_phase, hamming.exhaustive])
+@pytest.mark.parametrize("search", [hamming.two_phase, hamming.candidates, hamming.exhaustive])
 def test_read_only_arrays_are_read(variant: str, search: Any) -> None:
     codes, query, allowed = make_codes(), make_query(), np.full(1, 0b1011, U8)
     for array in (codes.short, codes.long, codes.keys, query.short, query.long, allowed):
@@ -120,7 +120,7 @@ def test_read_only_arrays_are_read(variant: str, search: Any) -> None:
 
 
 @pytest.mark.parametrize("variant", hamming.VARIANTS)
-@pytest.mark.parametrize("search", [hamming.two_phase, hamming.exhaustive])
+@pytest.mark.parametrize("search", [hamming.two_phase, hamming.candidates, hamming.exhaustive])
 def test_no_rows_give_an_empty_answer(variant: str, search: Any) -> None:
     found = search([make_query()], make_codes(0), np.zeros(0, U8), variant=variant)[0]
     assert len(found.rows) == len(found.short) == len(found.long) == 0
