@@ -231,7 +231,7 @@ def _store_for(photos: Any, root: Path, collection: str, model_folder: Path | No
         return Store.open(root, collection)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        _progress("fitting a model to the catalogue", 1000, "photo") as advance,
+        _progress("fitting a model to the catalogue", min(1000, photos.estimate()), "photo") as advance,
     ):
         fitted = Path(scratch) / "model"
         fit_on_catalogue(photos, fitted, progress=advance)

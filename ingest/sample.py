@@ -63,7 +63,7 @@ class _Shot:
     pattern: str
 
 
-def draw(out: Path, images: int, seed: int = 0, progress: Callable[[int], None] | None = None) -> Path:
+def draw(out: Path, images: int, seed: int = 0, progress: Callable[[int], None] = lambda _: None) -> Path:
     """Draw a sample catalogue: ``out/images/*.jpg`` and ``out/catalog.csv``.
 
     May be killed at any moment: the same call completes what is there, and does nothing if nothing is missing. Files
@@ -77,8 +77,8 @@ def draw(out: Path, images: int, seed: int = 0, progress: Callable[[int], None] 
         At least 1. There are about a tenth as many clusters, at most 672; from 6,720 photos on they grow.
     seed : int
         The same seed gives the same photos, to the byte with the same Pillow.
-    progress : Callable, optional
-        Called with the number of photos that are done, after each.
+    progress : Callable
+        Called with 1 for each photo that is done.
 
     Returns
     -------
@@ -101,8 +101,7 @@ def draw(out: Path, images: int, seed: int = 0, progress: Callable[[int], None] 
     for shot in itertools.islice(_shots(seed), images):
         if _file_name(shot) not in there:
             _replace(photos / _file_name(shot), partial(_take, shot, seed))
-        if progress is not None:
-            progress(shot.number + 1)
+        progress(1)
     if not (out / TABLE).exists():
         rows = [_row(shot, seed) for shot in itertools.islice(_shots(seed), images)]
         _replace(out / TABLE, partial(_write_table, rows))

@@ -26,13 +26,16 @@ from lookalike.ingest.store import Store
 
 pytestmark = pytest.mark.integration
 
+# One client: each new one would read the certificate store anew, which takes longer than a search.
+HTTP = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=64))
+
 
 def search(server: Server, **question: Any) -> httpx.Response:
-    return httpx.post(f"{server.collection}/search", json=question, timeout=60)
+    return HTTP.post(f"{server.collection}/search", json=question)
 
 
 def photo_of(server: Server, image_id: str) -> bytes:
-    return httpx.get(f"{server.collection}/images/{quote(image_id)}/photo", timeout=30).content
+    return HTTP.get(f"{server.collection}/images/{quote(image_id)}/photo").content
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
@@ -59,8 +62,8 @@ def test_photo_gives_the_codes_as_stored_whatever_its_batch(server: Server) -> N
     chosen = random.Random(0).sample(server.ids, 60)
 
     def encode(image_id: str) -> tuple[dict[str, str], dict[str, str]]:
-        stored = httpx.get(f"{server.collection}/images/{quote(image_id)}", timeout=60).json()
-        made = httpx.post(
+        stored = HTTP.get(f"{server.collection}/images/{quote(image_id)}").json()
+        made = HTTP.post(
             f"{server.collection}/encode",
             content=photo_of(server, image_id),
             headers={"Content-Type": "image/jpeg"},
@@ -77,14 +80,14 @@ def test_both_ways_to_send_a_photo_agree(server: Server) -> None:
     photo = photo_of(server, server.ids[5])
     in_json = hits(search(server, image=base64.b64encode(photo).decode(), count=7))
     url = f"{server.collection}/search/image?count=7"
-    as_body = hits(httpx.post(url, content=photo, headers={"Content-Type": "image/jpeg"}, timeout=60))
+    as_body = hits(HTTP.post(url, content=photo, headers={"Content-Type": "image/jpeg"}))
     assert in_json == as_body
     assert len(in_json) == 7
     assert in_json[0]["distance"] == 0
 
 
 def test_filters_weights_and_verbose(server: Server) -> None:
-    stored = [httpx.get(f"{server.collection}/images/{quote(i)}", timeout=30).json() for i in server.ids]
+    stored = [HTTP.get(f"{server.collection}/images/{quote(i)}").json() for i in server.ids]
     group = stored[0]["group"]
     expected = {row["image_id"] for row in stored if row["group"] == group}
     only = [{"field": "group", "in": [group]}]
@@ -92,7 +95,7 @@ def test_filters_weights_and_verbose(server: Server) -> None:
     assert {hit["image_id"] for hit in found} == expected
     rest = hits(search(server, image_id=server.ids[0], count=1000, filters=[{"not": only[0]}]))
     assert {hit["image_id"] for hit in rest} == set(server.ids) - expected
-    spec = httpx.get(f"{server.url}/v1/status", timeout=30).json()["collections"][0]["components"]
+    spec = HTTP.get(f"{server.url}/v1/status").json()["collections"][0]["components"]
     weights = dict.fromkeys(spec, 0) | {"colour": 3}
     for hit in hits(search(server, image_id=server.ids[0], weights=weights, verbose=True)):
         assert hit["distance"] == 3 * hit["components"]["colour"]
@@ -120,7 +123,7 @@ def test_answers_of_one_two_and_five_shards_are_the_same_bytes(server: Server) -
     def answers(url: str) -> bytes:
         replies = []
         for question in questions:
-            reply = httpx.post(f"{url}/v1/collections/default/search", json=question, timeout=60).json()
+            reply = HTTP.post(f"{url}/v1/collections/default/search", json=question).json()
             replies.append({key: reply[key] for key in ("count", "hits")})
         return json.dumps(replies).encode()
 
@@ -128,7 +131,7 @@ def test_answers_of_one_two_and_five_shards_are_the_same_bytes(server: Server) -
     with running(server.store, "--shards", "1") as (url, _):
         assert answers(url) == of_two
     with running(server.store, "--shards", "5") as (url, _):
-        status = httpx.get(f"{url}/v1/status", timeout=30).json()["collections"][0]
+        status = HTTP.get(f"{url}/v1/status").json()["collections"][0]
         assert len(status["shards"]) == 5
         assert min(shard["rows"] for shard in status["shards"]) > 0
         assert answers(url) == of_two
@@ -136,7 +139,7 @@ def test_answers_of_one_two_and_five_shards_are_the_same_bytes(server: Server) -
 
 
 def _restarted_server_has_what_was_written(server: Server, url: str) -> None:
-    rows = httpx.get(f"{url}/v1/status", timeout=30).json()["collections"][0]["rows"]
+    rows = HTTP.get(f"{url}/v1/status").json()["collections"][0]["rows"]
     assert rows == len(server.ids)
 
 
@@ -144,18 +147,18 @@ def test_put_is_searchable_within_a_second_and_delete_takes_it_away(server: Serv
     photo = base64.b64encode(photo_of(server, server.ids[3])).decode()
     url = f"{server.collection}/images/{quote('new listing/7')}"
     body = {"image": photo, "group": "Tests / New", "title": "a new one", "price": 12.5, "colour": "red"}
-    assert httpx.put(url, json=body, timeout=60).json() == {"image_id": "new listing/7", "status": "stored"}
+    assert HTTP.put(url, json=body).json() == {"image_id": "new listing/7", "status": "stored"}
     until(lambda: search(server, image_id="new listing/7").status_code == 200, 1.5, "not searchable within a second")
     assert hits(search(server, image_id="new listing/7"))[0]["image_id"] == "new listing/7"
-    stored = httpx.get(url, timeout=30).json()
+    stored = HTTP.get(url).json()
     assert (stored["group"], stored["title"], stored["price"]) == ("Tests/New", "a new one", 12.5)
-    assert httpx.get(f"{url}/photo", timeout=30).content == base64.b64decode(photo)
-    assert httpx.put(url, json=body | {"title": "changed"}, timeout=60).status_code == 200
-    assert httpx.get(url, timeout=30).json()["title"] == "changed"
-    assert httpx.delete(url, timeout=60).json() == {"image_id": "new listing/7", "status": "deleted"}
+    assert HTTP.get(f"{url}/photo").content == base64.b64decode(photo)
+    assert HTTP.put(url, json=body | {"title": "changed"}).status_code == 200
+    assert HTTP.get(url).json()["title"] == "changed"
+    assert HTTP.delete(url).json() == {"image_id": "new listing/7", "status": "deleted"}
     until(lambda: search(server, image_id="new listing/7").status_code == 404, 1.5, "still found after a second")
-    assert httpx.get(url, timeout=30).status_code == 404
-    assert httpx.delete(url, timeout=60).status_code == 404
+    assert HTTP.get(url).status_code == 404
+    assert HTTP.delete(url).status_code == 404
     assert not list((Store.open(server.store, "default").folder / "photos").rglob("*.jpg"))
 
 
@@ -163,12 +166,10 @@ def test_writes_at_once_are_all_kept(server: Server) -> None:
     photo = base64.b64encode(photo_of(server, server.ids[8])).decode()
     urls = [f"{server.collection}/images/many%2F{n}" for n in range(24)]
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
-        assert {r.status_code for r in pool.map(lambda u: httpx.put(u, json={"image": photo}, timeout=90), urls)} == {
-            200
-        }
+        assert {r.status_code for r in pool.map(lambda u: HTTP.put(u, json={"image": photo}), urls)} == {200}
         store = Store.open(server.store, "default")
         assert store.count() == len(server.ids) + 24
-        assert {r.status_code for r in pool.map(lambda u: httpx.delete(u, timeout=90), urls)} == {200}
+        assert {r.status_code for r in pool.map(lambda u: HTTP.delete(u), urls)} == {200}
     assert store.count() == len(server.ids)
 
 
@@ -197,7 +198,7 @@ BAD_SEARCHES: list[tuple[Any, int, str, str | None]] = [
 
 @pytest.mark.parametrize(("body", "status", "code", "field"), BAD_SEARCHES)
 def test_bad_searches_are_refused(server: Server, body: Any, status: int, code: str, field: str | None) -> None:
-    answer = httpx.post(f"{server.collection}/search", json=body, timeout=30)
+    answer = HTTP.post(f"{server.collection}/search", json=body)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["field"]) == (status, code, field), answer.text
     assert error["message"]
@@ -207,15 +208,13 @@ def test_bad_searches_are_refused(server: Server, body: Any, status: int, code: 
 @pytest.mark.parametrize("count", ["0", "-1", "1000000000", "ten", ""])
 def test_bad_counts_in_the_query_string_are_refused(server: Server, count: str) -> None:
     url = f"{server.collection}/search/image?count={count}"
-    answer = httpx.post(
-        url, content=photo_of(server, server.ids[0]), headers={"Content-Type": "image/jpeg"}, timeout=30
-    )
+    answer = HTTP.post(url, content=photo_of(server, server.ids[0]), headers={"Content-Type": "image/jpeg"}, timeout=30)
     assert (answer.status_code, answer.json()["error"]["field"]) == (422, "count")
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"\xff\xfe", b'{"image_id": "x"', b"[" * 100_000])
 def test_malformed_json_is_refused(server: Server, body: bytes) -> None:
-    answer = httpx.post(
+    answer = HTTP.post(
         f"{server.collection}/search", content=body, headers={"Content-Type": "application/json"}, timeout=30
     )
     assert answer.status_code in (400, 422)
@@ -233,7 +232,7 @@ def test_bad_photos_are_refused_and_cost_nothing(server: Server) -> None:
         (png_header(30_000, 30_000), "pixels"),
     ):
         url = f"{server.collection}/search/image"
-        answer = httpx.post(url, content=body, headers={"Content-Type": "image/jpeg"}, timeout=30)
+        answer = HTTP.post(url, content=body, headers={"Content-Type": "image/jpeg"})
         assert answer.status_code == 422, answer.text
         assert word in answer.json()["error"]["message"]
     assert replica.memory_info().rss - before < 200_000_000
@@ -241,14 +240,14 @@ def test_bad_photos_are_refused_and_cost_nothing(server: Server) -> None:
 
 def test_an_upload_of_60_mb_is_refused(server: Server) -> None:
     url = f"{server.collection}/search/image"
-    answer = httpx.post(url, content=bytes(60_000_000), headers={"Content-Type": "image/jpeg"}, timeout=60)
+    answer = HTTP.post(url, content=bytes(60_000_000), headers={"Content-Type": "image/jpeg"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
 
     def chunks() -> Any:
         for _ in range(60):
             yield bytes(1_000_000)
 
-    answer = httpx.post(url, content=chunks(), headers={"Content-Type": "image/jpeg"}, timeout=60)
+    answer = HTTP.post(url, content=chunks(), headers={"Content-Type": "image/jpeg"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
 
 
@@ -261,7 +260,7 @@ def test_unknown_paths_collections_and_methods(server: Server) -> None:
         ("GET", "/v1/collections/default/images/..%2F..%2Fetc%2Fpasswd/photo", 404, "unknown_image"),
     ):
         body = {"image_id": "x"} if method == "POST" else None
-        answer = httpx.request(method, server.url + path, json=body, timeout=30)
+        answer = HTTP.request(method, server.url + path, json=body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), path
 
 
@@ -315,15 +314,15 @@ def test_clients_that_disconnect_disturb_nobody(server: Server) -> None:
 
 def test_killed_shard_comes_back_by_itself(server: Server) -> None:
     expected = hits(search(server, image_id=server.ids[0]))
-    shards = httpx.get(f"{server.url}/v1/status", timeout=30).json()["collections"][0]["shards"]
+    shards = HTTP.get(f"{server.url}/v1/status").json()["collections"][0]["shards"]
     os.kill(shards[0]["pids"][0], signal.SIGKILL)
     answers = [search(server, image_id=image_id) for image_id in server.ids[:10]]
     for answer in answers:  # whole, or said to be partial, or refused; never a partial answer that looks whole
         assert answer.status_code in (200, 503), answer.text
-    until(lambda: httpx.get(f"{server.url}/readyz", timeout=30).status_code == 200, 60, "the shard did not come back")
+    until(lambda: HTTP.get(f"{server.url}/readyz").status_code == 200, 60, "the shard did not come back")
     answer = search(server, image_id=server.ids[0], require_all=True)
     assert hits(answer) == expected
-    after = httpx.get(f"{server.url}/v1/status", timeout=30).json()["collections"][0]["shards"]
+    after = HTTP.get(f"{server.url}/v1/status").json()["collections"][0]["shards"]
     assert after[0]["pids"] != shards[0]["pids"]
 
 
@@ -353,11 +352,11 @@ def test_every_port_is_on_loopback_or_asks_for_the_token(server: Server) -> None
 
 
 def test_health_and_readiness(server: Server) -> None:
-    assert httpx.get(f"{server.url}/healthz", timeout=30).json() == {"status": "alive"}
-    assert httpx.get(f"{server.url}/readyz", timeout=30).status_code == 200
-    kernels = [s["kernel"] for s in httpx.get(f"{server.url}/v1/status", timeout=30).json()["collections"][0]["shards"]]
+    assert HTTP.get(f"{server.url}/healthz").json() == {"status": "alive"}
+    assert HTTP.get(f"{server.url}/readyz").status_code == 200
+    kernels = [s["kernel"] for s in HTTP.get(f"{server.url}/v1/status").json()["collections"][0]["shards"]]
     assert "numpy" not in kernels
-    assert httpx.get(f"{server.url}/openapi.json", timeout=30).status_code == 200
+    assert HTTP.get(f"{server.url}/openapi.json").status_code == 200
 
 
 def _processes(server: Server) -> list[psutil.Process]:
