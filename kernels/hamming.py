@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from operator import index
 from typing import Final, Literal
 
 import numpy as np
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 VARIANTS: Final[tuple[str, ...]] = (*reversed(_LEVELS), "numpy")
+_CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ACTIVE: Final[str] = os.environ.get("LOOKALIKE_KERNEL") or VARIANTS[0]
 if ACTIVE not in VARIANTS:
     raise ImportError(f"LOOKALIKE_KERNEL={ACTIVE!r}, but this machine can run {', '.join(VARIANTS)}")
@@ -70,8 +72,9 @@ def two_phase(
         Bit ``i & 63`` of word ``i >> 6`` allows row ``i``, in both phases, for every query; bits past ``n``
         are ignored.
     threads : int
-        At least 1. Rows are split over so many threads, where there are enough of them; the answer stays the
-        same.
+        At least 1. Rows are split over so many threads, where there are enough of them, but never over more
+        than the CPUs that this process may use. Shards that share a machine should share out its CPUs here.
+        The answer stays the same.
     variant : str
         One of ``VARIANTS``.
 
@@ -174,11 +177,13 @@ def _check_search(
     queries: Sequence[Query], codes: Codes, allowed: NDArray[np.uint64] | None, threads: int, variant: str
 ) -> None:
     _check_variant(variant)
-    if threads < 1:
+    if index(threads) < 1:
         raise ValueError(f"threads is {threads}, but must be at least 1")
     if not isinstance(codes, Codes):
         raise TypeError(f"codes is a {type(codes).__name__}, but must be Codes")
     for query in queries:
+        if not isinstance(query, Query):
+            raise TypeError(f"a query is a {type(query).__name__}, but must be a Query")
         found = (len(query.short), len(query.long), len(query.weights))
         wanted = (codes.short.shape[1], codes.long.shape[1], len(codes.component_words))
         if found != wanted:
@@ -214,7 +219,7 @@ def _search(
         codes.long,
         codes.keys,
         allowed,
-        threads,
+        min(index(threads), _CPUS),
         _LEVELS[variant],
     )
     return [Found(*answer) for answer in answers]

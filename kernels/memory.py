@@ -76,11 +76,15 @@ class GrowableRows:
 
         Raises
         ------
+        TypeError
+            ``rows`` is no array.
         ValueError
-            ``rows`` has another type or another number of columns.
+            It has another type or another number of columns.
         MemoryError
             The system has no room for more.
         """
+        if not isinstance(rows, np.ndarray):
+            raise TypeError(f"rows are a {type(rows).__name__}, but must be a NumPy array")
         if rows.dtype != self._dtype or rows.ndim != 2 or rows.shape[1] != self._words:
             raise ValueError(
                 f"rows are {rows.dtype} of shape {rows.shape}, but must be {self._dtype} of shape (n, {self._words})"
