@@ -64,8 +64,8 @@ def extractor(table: Table, side_px: int, sources: Sequence[str]) -> keras.Model
     Returns
     -------
     keras.Model
-        float32 (n, side_px, side_px, 3) in 0..1 to a list, one per source, of float32 (n, rows * columns * channels):
-        cells from top left row by row, the channels of a cell together.
+        float32 (n, side_px, side_px, 3) in 0..1 to one output per source (Keras unwraps a single one):
+        float32 (n, rows * columns * channels), cells from top left row by row, the channels of a cell together.
 
     Raises
     ------

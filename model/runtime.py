@@ -70,7 +70,8 @@ def compiled(model: keras.Model, backend: str) -> Run:
     from keras import ops
 
     def forward(levels: Any) -> Any:
-        return model(ops.cast(levels, "float32") / 255, training=False)
+        outputs = model(ops.cast(levels, "float32") / 255, training=False)
+        return outputs if isinstance(outputs, list) else [outputs]  # Keras unwraps a list of one
 
     if backend == "tensorflow":
         import tensorflow as tf
