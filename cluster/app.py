@@ -13,6 +13,7 @@ from fastapi import Body, FastAPI, Query
 from fastapi.responses import JSONResponse, Response
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from starlette.middleware import Middleware
 
 from lookalike import __version__
 from lookalike.actors.encoder import EncoderActor
@@ -20,6 +21,7 @@ from lookalike.actors.supervisor import find_supervisor
 from lookalike.cluster import page
 from lookalike.cluster.config import MOST_BODY_BYTES, Settings
 from lookalike.cluster.failures import ERROR_RESPONSES, HANDLERS, UnknownCollection
+from lookalike.cluster.limits import BodyLimit
 from lookalike.cluster.schema import (
     AnswerView,
     CodesView,
@@ -46,7 +48,7 @@ app = FastAPI(
     description="Finds the catalogue images that look like yours.",
     exception_handlers=HANDLERS,
     responses=ERROR_RESPONSES,
-    max_body_size=MOST_BODY_BYTES,
+    middleware=[Middleware(BodyLimit, most_bytes=MOST_BODY_BYTES)],
     redoc_url=None,
 )
 app.include_router(page.router)

@@ -1,0 +1,49 @@
+"""A limit on the size of a request's body, held while it arrives.
+
+FastAPI has one too (``max_body_size``), but it answers in plain text and breaks off a client that is still sending.
+"""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# A client that is still sending does not read, and would see a broken connection in place of the answer. So a body
+# that is too large is received to its end and thrown away, up to this size.
+MOST_DRAINED_BYTES = 256 * 2**20
+
+
+class BodyTooLarge(HTTPException):
+    """The body exceeds the limit: HTTP 413."""
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(413, f"the body is larger than {most_bytes // 2**20} MB")
+
+
+class BodyLimit:
+    """ASGI middleware: a body of more than ``most_bytes`` raises ``BodyTooLarge`` where it is read."""
+
+    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+        self._app = app
+        self._most_bytes = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with a ``receive`` that counts."""
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._most_bytes:
+                await _drain(message, receive, received)
+                raise BodyTooLarge(self._most_bytes)
+            return message
+
+        await self._app(scope, limited if scope["type"] == "http" else receive, send)
+
+
+async def _drain(message: Message, receive: Receive, received: int) -> None:
+    while message.get("more_body", False) and received <= MOST_DRAINED_BYTES:
+        message = await receive()
+        received += len(message.get("body", b""))
