@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 LEVELS: dict[str, int]
 
 def scan(query: NDArray[np.uint64], rows: NDArray[np.uint64], out: NDArray[np.uint16], level: int) -> None: ...
+def population(rows: NDArray[np.uint64], level: int) -> int: ...
 def search(
     kind: Literal["two_phase", "candidates", "exhaustive"],
     query_shorts: NDArray[np.uint64],

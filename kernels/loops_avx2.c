@@ -59,10 +59,9 @@ TARGET HM_INLINE size_t vector_within(const uint64_t *query, const uint64_t *row
     const __m256i repeated = repeat_query(query, words), limit = _mm256_set1_epi64x(threshold + 1);
     size_t found = 0, i = 0;
     for (; i + 4 <= n; i += 4) {
-        unsigned mask = allowed ? (unsigned)(allowed[i >> 6] >> (i & 63)) & 15 : 15;
-        if (!mask) continue;
         __m256i distance = four_distances(rows + i * (size_t)words, repeated, words);
-        mask &= (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpgt_epi64(limit, distance)));
+        unsigned mask = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpgt_epi64(limit, distance)));
+        if (allowed) mask &= (unsigned)(allowed[i >> 6] >> (i & 63)) & 15;
         if (!mask) continue;
         uint64_t lanes[4];
         _mm256_storeu_si256((__m256i *)lanes, distance);

@@ -72,10 +72,9 @@ TARGET HM_INLINE size_t vector_within(const uint64_t *query, const uint64_t *row
     const uint8_t *allowed_eight = (const uint8_t *)allowed; /* x86 is little-endian: byte i is rows 8i to 8i + 7 */
     size_t found = 0, i = 0;
     for (; i + 8 <= n; i += 8) {
-        __mmask8 mask = allowed ? allowed_eight[i >> 3] : 0xff;
-        if (!mask) continue;
         __m512i distance = eight_distances(rows + i * (size_t)words, repeated, words);
-        mask = _mm512_mask_cmple_epu64_mask(mask, distance, limit);
+        __mmask8 mask = _mm512_cmple_epu64_mask(distance, limit);
+        if (allowed) mask &= allowed_eight[i >> 3];
         if (!mask) continue;
         __m512i row = _mm512_add_epi64(_mm512_set1_epi64((long long)(first + i)), lanes);
         __m512i hits = _mm512_or_si512(_mm512_slli_epi64(distance, HM_ROW_BITS), row);
@@ -109,7 +108,14 @@ TARGET static uint64_t weighted(const uint64_t *query, const uint64_t *row, int 
     return (uint64_t)_mm512_reduce_add_epi64(sum);
 }
 
-TARGET static uint64_t population(const uint64_t *words, size_t n) { return scalar_population(words, n); }
+TARGET static uint64_t population(const uint64_t *words, size_t n) {
+    __m512i sums[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        for (size_t j = 0; j < 4; j++) sums[j] = _mm512_add_epi64(sums[j], _mm512_popcnt_epi64(load(words + i + 8 * j)));
+    __m512i sum = _mm512_add_epi64(_mm512_add_epi64(sums[0], sums[1]), _mm512_add_epi64(sums[2], sums[3]));
+    return (uint64_t)_mm512_reduce_add_epi64(sum) + scalar_population(words + i, n - i);
+}
 
 static int runs_here(void) {
     return __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512bw") &&

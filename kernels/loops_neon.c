@@ -44,9 +44,8 @@ static size_t within(const uint64_t *query, const uint64_t *rows, size_t n, int 
                           int threshold, uint64_t first, uint64_t *out) {
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
-        if (!is_allowed(allowed, i)) continue;
         uint64_t distance = short_distance(query, rows + i * (size_t)words, words);
-        if (distance <= (uint64_t)threshold) out[found++] = hm_hit(distance, first + i);
+        if ((distance <= (uint64_t)threshold) & is_allowed(allowed, i)) out[found++] = hm_hit(distance, first + i);
     }
     return found;
 }

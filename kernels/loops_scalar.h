@@ -18,17 +18,17 @@ HM_INLINE void scalar_distances(const uint64_t *query, const uint64_t *rows, siz
 }
 
 HM_INLINE int is_allowed(const uint64_t *allowed, size_t row) {
-    return !allowed || (allowed[row >> 6] >> (row & 63) & 1);
+    return !allowed || (int)(allowed[row >> 6] >> (row & 63) & 1);
 }
 
-/* Rows from `start` on, so that a vector loop can leave its tail here. */
+/* Rows from `start` on, so that a vector loop can leave its tail here. Near and allowed is one
+ * question, seldom answered by yes: two branches would surprise the branch predictor far more often. */
 HM_INLINE size_t scalar_within(const uint64_t *query, const uint64_t *rows, size_t start, size_t n, int words,
                                const uint64_t *allowed, int threshold, uint64_t first, uint64_t *out) {
     size_t found = 0;
     for (size_t i = start; i < n; i++) {
-        if (!is_allowed(allowed, i)) continue;
         uint64_t distance = scalar_distance(query, rows + i * (size_t)words, words);
-        if (distance <= (uint64_t)threshold) out[found++] = hm_hit(distance, first + i);
+        if ((distance <= (uint64_t)threshold) & is_allowed(allowed, i)) out[found++] = hm_hit(distance, first + i);
     }
     return found;
 }

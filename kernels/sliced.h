@@ -39,8 +39,8 @@ TARGET HM_INLINE plane load_plane(const uint64_t *words) {
 
 /* Row `bit` of each lane, side by side: so the lanes of a mask are in row order. */
 TARGET HM_INLINE void deal_rows(const uint64_t *rows, int words, uint64_t *dealt) {
-    for (int bit = 0; bit < 64; bit++)
-        for (int lane = 0; lane < LANES; lane++)
+    for (int lane = 0; lane < LANES; lane++) /* in the order of memory, which the processor's prefetcher follows */
+        for (int bit = 0; bit < 64; bit++)
             __builtin_memcpy(dealt + (bit * LANES + lane) * words, rows + (lane * 64 + bit) * words, 8 * (size_t)words);
 }
 
