@@ -234,6 +234,4 @@ class _Fingerprints:
     def holds(self, image_id: str, fingerprint: int) -> bool:
         key = keys_of([image_id])[0]
         place = int(np.searchsorted(self._keys, key))
-        return (
-            place < len(self._keys) and self._keys[place] == key and int(self._prints[place]) == fingerprint
-        )
+        return place < len(self._keys) and self._keys[place] == key and int(self._prints[place]) == fingerprint

@@ -158,9 +158,7 @@ def _check_size(width: int, height: int) -> None:
     """Refuse a picture by the sides that its header claims."""
     sides = f"{width:,} x {height:,} pixels"
     if width * height > MAX_PIXELS:
-        raise UndecodableImage(
-            f"too many pixels: {sides}; at most {MAX_PIXELS // 1_000_000} megapixels are read"
-        )
+        raise UndecodableImage(f"too many pixels: {sides}; at most {MAX_PIXELS // 1_000_000} megapixels are read")
     if min(width, height) < MIN_SIDE_PX:
         raise UndecodableImage(f"too small: {sides}; each side must have at least {MIN_SIDE_PX}")
     if max(width, height) > MAX_ASPECT * min(width, height):
