@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from lookalike.errors import LookalikeError, StoreMismatch, StoreUnavailable
-from lookalike.files import sync_folder, write_atomically
+from lookalike.files import new_folder, write_atomically
 from lookalike.ingest.bucket import Bucket
 from lookalike.model.spec import ModelSpec
 
@@ -307,29 +307,24 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _make_whole(folder: Path, spec: ModelSpec, model_folder: Path, buckets: int) -> None:
-    new = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    manifest = Manifest(
+        model=version_of(spec),
+        model_digest=spec.digest(),
+        buckets=buckets,
+        short_words=spec.short_words,
+        long_words=spec.long_words,
+    )
     try:
-        (new / "buckets").mkdir(parents=True)
-        shutil.copytree(model_folder, new / "model")
-        for number in range(buckets):
-            Bucket(_bucket_path(new, number)).create(schema(spec.short_words, spec.long_words))
-        manifest = Manifest(
-            model=version_of(spec),
-            model_digest=spec.digest(),
-            buckets=buckets,
-            short_words=spec.short_words,
-            long_words=spec.long_words,
-        )
-        write_atomically(new / "head", _new_head())
-        write_atomically(new / "manifest.json", manifest.model_dump_json(indent=2).encode())
-        try:
-            new.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process made it first: theirs is as good
-                raise
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        with new_folder(folder) as draft:
+            (draft / "buckets").mkdir()
+            shutil.copytree(model_folder, draft / "model")
+            for number in range(buckets):
+                Bucket(_bucket_path(draft, number)).create(schema(spec.short_words, spec.long_words))
+            (draft / "head").write_bytes(_new_head())
+            (draft / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n")
+    except OSError:
+        if not folder.exists():  # else another process made it first: theirs is as good
+            raise
 
 
 def _last_of_each(rows: pa.Table) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,12 +25,34 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable: a renamed file may be lost with its folder's old content."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that becomes ``folder`` when the block ends: whole and on disk, or not at all.
+
+    Raises
+    ------
+    OSError
+        Among others when ``folder`` is there by then and not empty: it is never replaced.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    draft.mkdir()
+    try:
+        yield draft
+        for path in [*draft.rglob("*"), draft]:
+            sync(path)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable: a rename alone may be lost in a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

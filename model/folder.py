@@ -11,9 +11,6 @@ The spec holds a hash of all arrays, so a folder put together from two models is
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import BadModel
+from lookalike.files import new_folder
 from lookalike.model import colour, darknet19, googlenet
 from lookalike.model.descriptor import Thresholds
 from lookalike.model.layers import Table, channels, parameter_shapes, truncated
@@ -94,7 +92,7 @@ def threshold_arrays(
 
 
 def save(model: Model, folder: Path) -> None:
-    """Write a model folder: to a temporary one beside it, flushed to disk, then renamed.
+    """Write a model folder, whole or not at all.
 
     Raises
     ------
@@ -107,27 +105,13 @@ def save(model: Model, folder: Path) -> None:
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} already holds a model; save another version beside it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        names = tuple(c.name for c in model.spec.components)
-        np.savez(
-            draft / THRESHOLDS_FILE,
-            allow_pickle=False,
-            **threshold_arrays(names, model.thresholds, model.short_positions),
-        )
+    names = tuple(c.name for c in model.spec.components)
+    thresholds = threshold_arrays(names, model.thresholds, model.short_positions)
+    with new_folder(folder) as draft:
+        np.savez(draft / THRESHOLDS_FILE, allow_pickle=False, **thresholds)
         np.savez(draft / PARAMETERS_FILE, allow_pickle=False, **model.parameters)
         (draft / CARD_FILE).write_text(model.card, encoding="utf-8")
         (draft / SPEC_FILE).write_text(model.spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        for file in draft.iterdir():
-            _flush(file)
-        draft.chmod(0o755)  # mkdtemp makes it private
-        _flush(draft)
-        draft.rename(folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    _flush(folder.parent)
 
 
 def load(folder: Path) -> Model:
@@ -200,11 +184,3 @@ def _expect(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: type)
 def _expect_range(name: str, positions: NDArray[np.int32], end: int) -> None:
     if positions.min() < 0 or positions.max() >= end:
         raise BadModel(f"{name} points outside 0..{end - 1}")
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

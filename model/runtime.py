@@ -5,9 +5,12 @@ Importing this module imports nothing heavy; its functions import Keras, which t
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,12 +36,34 @@ def start(threads: int) -> str:
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras
+    with _greetings_kept_back():
+        import keras
 
-    backend = str(keras.backend.backend())
+        backend = str(keras.backend.backend())
     if backend == "tensorflow":
         _configure_tensorflow(threads)
     return backend
+
+
+@contextlib.contextmanager
+def _greetings_kept_back() -> Iterator[None]:
+    """Keep what the backend writes to standard error while it starts, and show it only if it fails.
+
+    TensorFlow's C++ greets every start with lines that no setting turns off, in the middle of a progress bar.
+    """
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(shown, kept.read())
+            raise
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
 
 
 def _configure_tensorflow(threads: int) -> None:
