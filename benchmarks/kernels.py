@@ -164,7 +164,7 @@ def both_phases(catalogue: Catalogue, index: Any, rounds: int) -> list[Line]:
         rounds,
         8,
     )
-    second = times["two"][0] - times["one"][0]
+    second = times["two"][1] - times["one"][1]
     phase_two = Line("phase two alone, n=10 (target in ms)", "", second, 0.6, second, second, 0.6)
     print(f"{phase_two.work:50s} {'':22s} {second:9.3f} {'':9s}  {'':11s}  0.600  {phase_two.verdict}", flush=True)
     return [
