@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lookalike.actors.filters import Filter, allowed, bitmap
@@ -68,20 +69,17 @@ def _with_codes(query: ShardQuery, snapshot: Snapshot, row: int) -> ShardQuery:
     return replace(query, codes=(snapshot.codes.short[row], snapshot.codes.long[row]))
 
 
-def _mask(
-    filters: tuple[Filter, ...],
-    snapshot: Snapshot,
-    masks: Masks,
-) -> NDArray[np.uint64] | None:
+def _mask(filters: tuple[Filter, ...], snapshot: Snapshot, masks: Masks) -> NDArray[np.uint64] | None:
     """The bitmap of the rows that count and meet the filters; kept, since a page is asked for many times."""
-    if filters not in masks:
-        met = None if not filters else allowed(filters, snapshot)
-        if snapshot.alive is not None:
-            met = snapshot.alive if met is None else met & snapshot.alive
-        if len(masks) >= MOST_MASKS:
-            masks.clear()
-        masks[filters] = None if met is None else bitmap(met)
-    return masks[filters]
+    if filters in masks:
+        return masks[filters]
+    met = None if not filters else allowed(filters, snapshot)
+    if snapshot.alive is not None:
+        met = snapshot.alive if met is None else met & snapshot.alive
+    mask = None if met is None else bitmap(met)
+    if len(masks) < MOST_MASKS:
+        masks[filters] = mask
+    return mask
 
 
 def _search(queries: Sequence[ShardQuery], snapshot: Snapshot, mask: NDArray[np.uint64] | None) -> list[ShardHits]:
@@ -91,6 +89,10 @@ def _search(queries: Sequence[ShardQuery], snapshot: Snapshot, mask: NDArray[np.
         # To collapse listings the merge needs every candidate, not only the best.
         asked = [_kernel_query(query, rows if query.collapse else query.count) for query in queries]
         found = hamming.two_phase(asked, snapshot.codes, mask)
+        found = [
+            _best_of_listings(query, best, snapshot) if query.collapse else best
+            for query, best in zip(queries, found, strict=True)
+        ]
     else:
         found = hamming.exhaustive([_kernel_query(query, query.count) for query in queries], snapshot.codes, mask)
         found = [
@@ -98,6 +100,26 @@ def _search(queries: Sequence[ShardQuery], snapshot: Snapshot, mask: NDArray[np.
             for query, best in zip(queries, found, strict=True)
         ]
     return [_hits(query, best, snapshot) for query, best in zip(queries, found, strict=True)]
+
+
+def _best_of_listings(query: ShardQuery, found: hamming.Found, snapshot: Snapshot) -> hamming.Found:
+    """Of all candidates, keep those that can be in a collapsed answer.
+
+    As with single rows: a row counts only if, among the rows at its short distance or nearer, it is the best of its
+    listing and fewer than ``count`` other listings have a better one. One pass over the distances finds them all.
+    """
+    listings = pa.array(snapshot.texts_of("listing_id", found.rows)).dictionary_encode().indices.to_numpy()
+    keys = snapshot.codes.keys[found.rows]
+    best = np.empty(0, np.int64)
+    kept = []
+    for distance in np.unique(found.short):
+        rivals = np.concatenate([best, np.flatnonzero(found.short == distance)])
+        ranked = rivals[np.lexsort((keys[rivals], found.long[rivals]))]
+        firsts = np.sort(np.unique(listings[ranked], return_index=True)[1])
+        best = ranked[firsts[: query.count]]
+        kept.append(best[found.short[best] == distance])
+    chosen = np.concatenate([np.empty(0, np.int64), *kept])
+    return replace(found, rows=found.rows[chosen], short=found.short[chosen], long=found.long[chosen])
 
 
 def _enough_listings(

@@ -28,15 +28,35 @@ class TextColumn:
         if len(self._chunks) > MOST_CHUNKS:
             self._join_small_chunks()
 
-    def view(self) -> pa.ChunkedArray:
+    def view(self) -> Texts:
         """The rows so far."""
-        return pa.chunked_array(self._chunks, pa.large_string())
+        return Texts(self._chunks)
 
     def _join_small_chunks(self) -> None:
         """Join the short chunks at the end; long ones are left, so a row is copied a few times, not often."""
         rows = sum(map(len, self._chunks))
         long = next(i for i, chunk in enumerate([*self._chunks, ""]) if len(chunk) < rows / 8)
         self._chunks[long:] = [pa.concat_arrays(self._chunks[long:])]
+
+
+class Texts:
+    """Rows of a text column."""
+
+    def __init__(self, chunks: Sequence[pa.Array]) -> None:
+        self.array = pa.chunked_array(chunks, pa.large_string())
+        self._starts = np.cumsum([0, *map(len, chunks)])
+
+    def take(self, rows: NDArray[np.int64]) -> list[str]:
+        """The values of some rows.
+
+        A chunk at a time: Arrow's own ``take`` joins all chunks first (10 ms for a million rows, 0.01 ms so).
+        """
+        chunk = np.searchsorted(self._starts, rows, side="right") - 1
+        values = np.empty(len(rows), object)
+        for number in np.unique(chunk).tolist():
+            here = chunk == number
+            values[here] = self.array.chunk(number).take(pa.array(rows[here] - self._starts[number])).to_pylist()
+        return values.tolist()
 
 
 class CategoryColumn:

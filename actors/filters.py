@@ -6,7 +6,7 @@
     {"field": "title", "matches": "rote jacke"}     every word begins a word of the title
     {"not": {...}}, {"any": [...]}
 
-A row without a value meets no condition on it.
+A row without a value meets no condition on it, and so it meets the `not` of one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from lookalike.actors.columns import Categories
 
 EARTH_RADIUS_KM = 6371.0088  # the mean radius of WGS 84 (IUGG)
 MOST_VALUES = 1000
 MOST_CONDITIONS = 32
+MOST_DEPTH = 4
 
 Mask = NDArray[np.bool_]
 Value = Annotated[str, Field(max_length=512)]
@@ -63,34 +64,56 @@ class OneOf(_Condition):
         return column.where([below(wanted, value) for value in column.values])
 
 
-class InRange(_Condition):
-    """The field lies between the bounds given. Times are ISO 8601; without a zone they are UTC."""
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
-    field: Literal["price", "created_at"]
-    gte: float | datetime | None = None
-    gt: float | datetime | None = None
-    lte: float | datetime | None = None
-    lt: float | datetime | None = None
 
+def _moment(value: object) -> datetime:
+    """Read an ISO 8601 date or time; without a zone it is UTC."""
+    if isinstance(value, str) and re.match(r"\d{4}-\d{2}-\d{2}", value):
+        value = datetime.fromisoformat(value)
+    if not isinstance(value, datetime):
+        raise ValueError("a time is written 2026-01-31 or 2026-01-31T12:00:00Z")
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+
+
+class _Range(_Condition):
     @model_validator(mode="after")
     def _some_bound(self) -> Self:
-        if all(bound is None for bound in (self.gte, self.gt, self.lte, self.lt)):
+        if not self.model_dump(exclude={"field"}, exclude_none=True):
             raise ValueError("give at least one of gte, gt, lte, lt")
         return self
 
+
+class PriceRange(_Range):
+    """The price lies between the bounds given."""
+
+    field: Literal["price"]
+    gte: Number | None = None
+    gt: Number | None = None
+    lte: Number | None = None
+    lt: Number | None = None
+
     def mask(self, rows: FilterableRows) -> Mask:
         """Which rows meet it: bool (n,)."""
-        values = rows.numbers(self.field)
-        met = ~np.isnan(values)
-        for bound, compare in (
-            (self.gte, np.greater_equal),
-            (self.gt, np.greater),
-            (self.lte, np.less_equal),
-            (self.lt, np.less),
-        ):
-            if bound is not None:
-                met &= compare(values, _as_number(bound))
-        return met
+        return _between(rows.numbers("price"), self.gte, self.gt, self.lte, self.lt)
+
+
+class TimeRange(_Range):
+    """The listing was created between the times given."""
+
+    field: Literal["created_at"]
+    gte: Moment | None = None
+    gt: Moment | None = None
+    lte: Moment | None = None
+    lt: Moment | None = None
+
+    def mask(self, rows: FilterableRows) -> Mask:
+        """Which rows meet it: bool (n,)."""
+        seconds = [None if t is None else t.timestamp() for t in (self.gte, self.gt, self.lte, self.lt)]
+        return _between(rows.numbers("created_at"), *seconds)
 
 
 class Near(_Condition):
@@ -120,7 +143,9 @@ class Matches(_Condition):
         titles = rows.text("title")
         met = np.ones(len(rows), bool)
         for word in re.findall(r"\w+", self.words):
-            met &= pc.match_substring_regex(titles, rf"\b{re.escape(word)}", ignore_case=True).to_numpy()
+            # RE2's \b knows ASCII letters only, and would find "ber" in "über".
+            beginning = rf"(?:^|[^\pL\pN_]){re.escape(word)}"
+            met &= pc.match_substring_regex(titles, beginning, ignore_case=True).to_numpy()
         return met
 
 
@@ -147,9 +172,10 @@ class AnyOf(_Condition):
 
 def _kind(condition: Any) -> str | None:
     given = set(condition) if isinstance(condition, Mapping) else set()
+    if given & {"gte", "gt", "lte", "lt"}:
+        return "time" if condition.get("field") == "created_at" else "price"
     for operators, kind in (
         ({"in"}, "in"),
-        ({"gte", "gt", "lte", "lt"}, "range"),
         ({"within_km", "of"}, "near"),
         ({"matches"}, "matches"),
         ({"not"}, "not"),
@@ -162,7 +188,8 @@ def _kind(condition: Any) -> str | None:
 
 Filter = Annotated[
     Annotated[OneOf, Tag("in")]
-    | Annotated[InRange, Tag("range")]
+    | Annotated[PriceRange, Tag("price")]
+    | Annotated[TimeRange, Tag("time")]
     | Annotated[Near, Tag("near")]
     | Annotated[Matches, Tag("matches")]
     | Annotated[Not, Tag("not")]
@@ -185,6 +212,23 @@ def allowed(filters: Sequence[Filter], rows: FilterableRows) -> Mask:
     return met
 
 
+def check_size(filters: Sequence[Filter], depth: int = 1) -> int:
+    """Count conditions, those inside others too; each is a pass over a shard's rows.
+
+    Raises
+    ------
+    ValueError
+        There are more than ``MOST_CONDITIONS``, or they are nested deeper than ``MOST_DEPTH``.
+    """
+    if depth > MOST_DEPTH:
+        raise ValueError(f"filters may be nested {MOST_DEPTH} deep")
+    inner = [part for f in filters for part in ((f.condition,) if isinstance(f, Not) else getattr(f, "conditions", ()))]
+    total = len(filters) + (check_size(inner, depth + 1) if inner else 0)
+    if total > MOST_CONDITIONS:
+        raise ValueError(f"there may be at most {MOST_CONDITIONS} conditions in all")
+    return total
+
+
 def bitmap(mask: Mask) -> NDArray[np.uint64]:
     """Pack a mask, bool (n,), as the kernels take it: row i is bit i % 64 of word i // 64."""
     packed = np.packbits(mask, bitorder="little")
@@ -200,7 +244,11 @@ def _below_any(nodes: set[str], group: str) -> bool:
     return bool(nodes & paths or nodes & set(names))
 
 
-def _as_number(bound: float | datetime) -> float:
-    if not isinstance(bound, datetime):
-        return bound
-    return (bound if bound.tzinfo else bound.replace(tzinfo=UTC)).timestamp()
+def _between(
+    values: NDArray[np.float64], gte: float | None, gt: float | None, lte: float | None, lt: float | None
+) -> Mask:
+    met = ~np.isnan(values)
+    for bound, compare in ((gte, np.greater_equal), (gt, np.greater), (lte, np.less_equal), (lt, np.less)):
+        if bound is not None:
+            met &= compare(values, bound)
+    return met

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lookalike.actors.columns import Categories, CategoryColumn, KeyIndex, NumberColumn, TextColumn
+from lookalike.actors.columns import Categories, CategoryColumn, KeyIndex, NumberColumn, TextColumn, Texts
 from lookalike.ingest.store import codes_array
 from lookalike.kernels.hamming import Codes
 from lookalike.kernels.memory import GrowableRows
@@ -33,7 +33,7 @@ class Snapshot:
 
     codes: Codes
     alive: NDArray[np.bool_] | None
-    _texts: dict[str, pa.ChunkedArray]
+    _texts: dict[str, Texts]
     _categories: dict[str, Categories]
     _numbers: dict[str, NDArray[np.float64]]
 
@@ -51,7 +51,7 @@ class Snapshot:
 
     def text(self, field: str) -> pa.ChunkedArray:
         """A column of strings."""
-        return self._texts[field]
+        return self._texts[field].array
 
     def numbers(self, field: str) -> NDArray[np.float64]:
         """A column of numbers, NaN where a row has none: float64 (n,)."""
@@ -59,8 +59,7 @@ class Snapshot:
 
     def texts_of(self, field: str, rows: NDArray[np.int64]) -> list[str]:
         """Some rows of a column of strings."""
-        values: list[str] = self._texts[field].take(pa.array(rows)).to_pylist()
-        return values
+        return self._texts[field].take(rows)
 
 
 class Rows:
@@ -91,10 +90,7 @@ class Rows:
         return self._long.huge_pages
 
     def append(self, table: pa.Table) -> int:
-        """Add the rows of a table with ``COLUMNS``. Returns the number of the first.
-
-        A row whose key is there replaces the older one.
-        """
+        """Add the rows of a table with ``COLUMNS``; they count once ``admit`` is called. Returns the first's number."""
         first = len(self)
         self._short.append(codes_array(table["short"]))
         self._long.append(codes_array(table["long"]))
@@ -102,11 +98,14 @@ class Rows:
         for columns in (self._texts, self._categories, self._numbers):
             for name, column in columns.items():
                 column.append(table[name])
-        alive = np.ones(len(self), bool)
-        alive[:first] = self._alive
-        self._alive = alive
-        self.kill(self._index.add(self._keys.view()[:, 0], first))
         return first
+
+    def admit(self) -> None:
+        """Let the rows appended since the last time count: a row replaces an older one of its key."""
+        first = len(self._alive)
+        if first < len(self):
+            self._alive = np.concatenate([self._alive, np.ones(len(self) - first, bool)])
+            self.kill(self._index.add(self._keys.view()[:, 0], first))
 
     def kill(self, rows: NDArray[np.int64]) -> None:
         """Let some rows count no more. Snapshots taken before still see them."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -12,12 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 
 from lookalike.actors.batch import Masks, ShardQuery, answer_batch
 from lookalike.actors.hits import ShardHits, UnknownImage
 from lookalike.actors.rows import Rows
-from lookalike.actors.tail import BucketTail
+from lookalike.actors.tail import BucketTail, Changes
+from lookalike.errors import LookalikeError
 from lookalike.ingest.store import Store, keys_of
 from lookalike.kernels import hamming
 from lookalike.model.spec import ModelSpec
@@ -44,7 +45,6 @@ class ShardStatus:
     kernel: str
     lag_s: float
     trouble: str
-    tensorflow: bool
 
 
 class Shard:
@@ -53,8 +53,8 @@ class Shard:
     One thread calls ``refresh``; any thread may ``search`` meanwhile and sees the rows before or after.
     """
 
-    def __init__(self, root: Path, collection: str, buckets: Sequence[int]) -> None:
-        self._store = Store.open(root, collection)
+    def __init__(self, root: Path, collection: str, version: str, buckets: Sequence[int]) -> None:
+        self._store = Store.open(root, collection, version)
         self._spec = ModelSpec.load(self._store.model_folder)
         self._buckets = tuple(buckets)
         self._changing = threading.Lock()
@@ -65,23 +65,36 @@ class Shard:
 
     def refresh(self) -> bool:
         """Take in what was committed since the last look. Returns whether anything changed."""
-        head = self._store.head()
-        looked = time.monotonic()
+        head, looked = self._store.head(), time.monotonic()
         if head == self._head and looked - self._looked_fully < FULL_LOOK_S:
             self._up_to_date = looked
             return False
         changes = [tail.changes() for tail in self._tails]
-        self._head, self._looked_fully = head, looked
-        changed = any(changes)
-        if changed:
-            with self._changing:
-                for tail, change in zip(self._tails, changes, strict=True):
-                    tail.apply(change, self._rows)
-                self._publish()
-        if self._rows.dead > max(MOST_DEAD * len(self._rows), 1000):
+        if any(changes):
+            self._take_in(changes)
+        self._head, self._looked_fully, self._up_to_date = head, looked, looked
+        return any(changes)
+
+    def _take_in(self, changes: Sequence[Changes]) -> None:
+        """Append what is new beside the searches, and exchange the snapshot in one step.
+
+        When much is replaced, as by a compaction, loading anew costs less memory and never holds up a search.
+        """
+        dead = self._rows.dead + sum(change.rows_removed for change in changes)
+        if dead > max(MOST_DEAD * len(self._rows), 1000):
             self._load()
-        self._up_to_date = looked
-        return changed
+            return
+        try:
+            for tail, change in zip(self._tails, changes, strict=True):
+                tail.append(change, self._rows)
+        except Exception:  # columns of different lengths, and no telling which: only the store is sure
+            self._load()
+            raise
+        with self._changing:
+            for tail, change in zip(self._tails, changes, strict=True):
+                tail.remove(change, self._rows)
+            self._rows.admit()
+            self._publish()
 
     def search(self, queries: Sequence[ShardQuery]) -> list[ShardHits | UnknownImage]:
         """Answer a batch from the rows as they are now."""
@@ -100,7 +113,6 @@ class Shard:
             kernel=hamming.ACTIVE,
             lag_s=time.monotonic() - self._up_to_date,
             trouble="",
-            tensorflow="tensorflow" in sys.modules,
         )
 
     def _load(self) -> None:
@@ -109,7 +121,10 @@ class Shard:
         rows = Rows(self._spec.short_words, self._spec.long_words, self._spec.component_words)
         tails = [BucketTail(self._store.buckets[number]) for number in self._buckets]
         for tail in tails:
-            tail.apply(tail.changes(), rows)
+            changes = tail.changes()
+            tail.append(changes, rows)
+            tail.remove(changes, rows)
+        rows.admit()
         with self._changing:
             self._rows, self._tails = rows, tails
             self._publish()
@@ -136,9 +151,19 @@ class Shard:
 class ShardActor(Shard):
     """A shard that keeps itself up to date; the class that Ray runs."""
 
-    def __init__(self, root: Path, collection: str, buckets: Sequence[int]) -> None:
-        super().__init__(root, collection, buckets)
+    def __init__(self, root: Path, collection: str, version: str, buckets: Sequence[int]) -> None:
         self._trouble = ""
+        while True:
+            try:
+                super().__init__(root, collection, version, buckets)
+                break
+            except (LookalikeError, OSError):
+                # Ray gives up an actor that cannot be built. At the first start that is right: the operator is
+                # told. One that is started again after it had served waits until the store is back.
+                if not ray.get_runtime_context().was_current_actor_reconstructed:
+                    raise
+                logger.exception("cannot load; trying again")
+                time.sleep(1.0)
         threading.Thread(target=self._follow, name="follow", daemon=True).start()
 
     def status(self) -> ShardStatus:

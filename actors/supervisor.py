@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+from lookalike.actors.plan import Plan
 from lookalike.actors.shard import ShardActor, ShardStatus
 
 logger = logging.getLogger(__name__)
@@ -20,33 +19,10 @@ logger = logging.getLogger(__name__)
 NAMESPACE = "lookalike"
 NAME = "supervisor"
 WATCH_S = 2.0
-# A shard that is loading does not answer: 25 million rows load in about a minute.
-HUNG_S = 180.0
+# A shard that is loading does not answer: 25 million rows load in about a minute from a local disk.
+HUNG_S = 900.0
 
 Routes = dict[str, list[list[ActorHandle]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a collection is cut: which buckets each shard holds, and how many copies of each shard there are."""
-
-    collection: str
-    shards: tuple[tuple[int, ...], ...]
-    replicas: int
-
-
-def cut(buckets: int, shards: int) -> tuple[tuple[int, ...], ...]:
-    """Share the buckets out among the shards, in runs that differ by one at the most.
-
-    Raises
-    ------
-    ValueError
-        A shard would hold no bucket.
-    """
-    if not 1 <= shards <= buckets:
-        raise ValueError(f"{shards} shards cannot share {buckets} buckets: give 1 to {buckets}")
-    bounds = [shard * buckets // shards for shard in range(shards + 1)]
-    return tuple(tuple(range(a, b)) for a, b in itertools.pairwise(bounds))
 
 
 class Supervisor:
@@ -81,9 +57,16 @@ class Supervisor:
                     for replica, status in zip(replicas, statuses, strict=True):
                         silent[replica] = 0.0 if status else silent.get(replica, 0.0) + WATCH_S
                         if silent[replica] > HUNG_S:
-                            logger.error("a replica of a shard of %s hangs: restarting it", name)
-                            ray.kill(replica, no_restart=False)
+                            _restart(replica, name)
                             silent[replica] = 0.0
+
+
+def _restart(replica: ActorHandle, collection: str) -> None:
+    logger.error("a replica of a shard of %s hangs: restarting it", collection)
+    try:
+        ray.kill(replica, no_restart=False)
+    except RayError:
+        logger.exception("cannot restart it")
 
 
 def start_supervisor(root: Path, plans: Sequence[Plan]) -> ActorHandle:
@@ -109,12 +92,12 @@ def _replica(root: Path, plan: Plan, shard: int, replica: int) -> ActorHandle:
     # question for the status meanwhile.
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=2)(ShardActor)
     return actor.options(
-        name=f"{plan.collection}-{shard}-of-{len(plan.shards)}-copy-{replica}",
+        name=f"{plan.collection}-{plan.version}-{shard}-of-{len(plan.shards)}-copy-{replica}",
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,
         scheduling_strategy="SPREAD",
-    ).remote(root, plan.collection, plan.shards[shard])
+    ).remote(root, plan.collection, plan.version, plan.shards[shard])
 
 
 async def _ask_all(shards: Sequence[Sequence[ActorHandle]]) -> list[list[ShardStatus | None]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import lance
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from lookalike.actors.rows import COLUMNS, Rows
@@ -27,19 +27,21 @@ class _Held:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a newer version adds and removes; false when there is nothing.
+    """How a newer version differs; false when it does not. ``removed`` are row numbers of the shard."""
 
-    ``removed`` are row numbers of the shard; ``added`` are fragments with their rows and offsets.
-    """
-
-    version: int
+    dataset: lance.LanceDataset
     removed: list[NDArray[np.int64]] = field(default_factory=list)
     vanished: list[int] = field(default_factory=list)
-    added: list[tuple[Fragment, pa.Table, NDArray[np.uint32]]] = field(default_factory=list)
+    added: list[Fragment] = field(default_factory=list)
     thinned: list[Fragment] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.removed or self.vanished or self.added or self.thinned)
+        return bool(self.vanished or self.added or self.thinned)
+
+    @property
+    def rows_removed(self) -> int:
+        """How many rows of the shard go."""
+        return sum(map(len, self.removed))
 
 
 class BucketTail:
@@ -51,17 +53,16 @@ class BucketTail:
         self._held: dict[int, _Held] = {}
 
     def changes(self) -> Changes:
-        """Compare what is held with the newest version, and read what is new. Changes nothing."""
+        """Compare what is held with the newest version. Changes nothing, and reads no new row yet."""
         dataset = self._bucket.open()
-        changes = Changes(dataset.version)
+        changes = Changes(dataset)
         if dataset.version == self._version:
             return changes
         newest = fragments(dataset)
         for fragment in newest:
             held = self._held.get(fragment.number)
             if held is None:
-                rows, offsets = read_fragment(dataset, fragment.number, COLUMNS)
-                changes.added.append((fragment, rows, offsets))
+                changes.added.append(fragment)
             elif fragment.deleted != held.fragment.deleted:
                 changes.removed.append(_rows_at(held, deleted_rows(dataset, fragment)))
                 changes.thinned.append(fragment)
@@ -71,8 +72,16 @@ class BucketTail:
             changes.vanished.append(number)
         return changes
 
-    def apply(self, changes: Changes, rows: Rows) -> None:
-        """Bring the shard's rows to the version of the changes."""
+    def append(self, changes: Changes, rows: Rows) -> None:
+        """Read the new fragments, one at a time, and append their rows."""
+        for fragment in changes.added:
+            table, offsets = read_fragment(changes.dataset, fragment.number, COLUMNS)
+            first = rows.append(table) if len(table) else len(rows)
+            whole = len(offsets) == fragment.rows
+            self._held[fragment.number] = _Held(fragment, first, None if whole else offsets, len(offsets))
+
+    def remove(self, changes: Changes, rows: Rows) -> None:
+        """Let the rows that are gone count no more; after this the version of the changes is held."""
         for removed in changes.removed:
             rows.kill(removed)
         for number in changes.vanished:
@@ -80,11 +89,7 @@ class BucketTail:
         for fragment in changes.thinned:
             held = self._held[fragment.number]
             self._held[fragment.number] = _Held(fragment, held.first, held.offsets, held.rows)
-        for fragment, table, offsets in changes.added:
-            whole = len(offsets) == fragment.rows
-            first = rows.append(table) if len(table) else len(rows)
-            self._held[fragment.number] = _Held(fragment, first, None if whole else offsets, len(offsets))
-        self._version = changes.version
+        self._version = changes.dataset.version
 
 
 def _rows_at(held: _Held, offsets: NDArray[np.uint32]) -> NDArray[np.int64]:

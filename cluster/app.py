@@ -5,7 +5,6 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
 
 import ray
@@ -26,7 +25,9 @@ from lookalike.cluster.schema import (
     AnswerView,
     CodesView,
     ImageFields,
+    ImageId,
     ImageSearchParams,
+    NewImageId,
     SearchOptions,
     SearchRequest,
     StatusView,
@@ -48,11 +49,12 @@ app = FastAPI(
     description="Finds the catalogue images that look like yours.",
     exception_handlers=HANDLERS,
     responses=ERROR_RESPONSES,
-    middleware=[Middleware(BodyLimit, most_bytes=MOST_BODY_BYTES)],
+    middleware=[Middleware(BodyLimit, most_bytes=MOST_BODY_BYTES, most_bytes_together=8 * MOST_BODY_BYTES)],
     redoc_url=None,
 )
 app.include_router(page.router)
 
+PHOTO_HEADERS = {"Cache-Control": "private, max-age=60", "X-Content-Type-Options": "nosniff"}
 PhotoBody = Annotated[bytes, Body(media_type="image/*", description="A JPEG, PNG or WebP.")]
 
 
@@ -61,11 +63,13 @@ PhotoBody = Annotated[bytes, Body(media_type="image/*", description="A JPEG, PNG
 class Ingress:
     """Answer HTTP requests."""
 
-    def __init__(self, settings: Settings, encoders: Mapping[str, DeploymentHandle]) -> None:
+    def __init__(
+        self, settings: Settings, versions: Mapping[str, str], encoders: Mapping[str, DeploymentHandle]
+    ) -> None:
         self._supervisor = find_supervisor()
         routes = ray.get(self._supervisor.routes.remote())
         self._collections = {
-            name: Collection.connect(Store.open(settings.store, name), settings, shards, encoders[name])
+            name: Collection.connect(Store.open(settings.store, name, versions[name]), settings, shards, encoders[name])
             for name, shards in routes.items()
         }
 
@@ -90,25 +94,25 @@ class Ingress:
 
     # The ids of images may hold slashes (220232453/1), so this route must come before the next.
     @app.get("/v1/collections/{collection}/images/{image_id:path}/photo", response_class=Response)
-    async def photo(self, collection: str, image_id: str) -> Response:
+    async def photo(self, collection: str, image_id: ImageId) -> Response:
         """Send the photo of a stored image."""
         content, media_type = await self._collection(collection).photo(image_id)
-        return Response(content, media_type=media_type, headers={"Cache-Control": "private, max-age=60"})
+        return Response(content, media_type=media_type, headers=PHOTO_HEADERS)
 
     @app.get("/v1/collections/{collection}/images/{image_id:path}", response_model=StoredImage)
-    async def image(self, collection: str, image_id: str) -> Response:
+    async def image(self, collection: str, image_id: ImageId) -> Response:
         """Show a stored image."""
         row = await self._collection(collection).image(image_id)
         return JSONResponse(stored_view(collection, row))
 
     @app.put("/v1/collections/{collection}/images/{image_id:path}", response_model=WriteView)
-    async def put(self, collection: str, image_id: str, fields: ImageFields) -> Response:
+    async def put(self, collection: str, image_id: NewImageId, fields: ImageFields) -> Response:
         """Add an image or replace it; it is durable when this returns, and searchable within a second."""
         await self._collection(collection).put(image_id, fields)
         return JSONResponse({"image_id": image_id, "status": "stored"})
 
     @app.delete("/v1/collections/{collection}/images/{image_id:path}", response_model=WriteView)
-    async def delete(self, collection: str, image_id: str) -> Response:
+    async def delete(self, collection: str, image_id: ImageId) -> Response:
         """Remove an image."""
         await self._collection(collection).delete(image_id)
         return JSONResponse({"image_id": image_id, "status": "deleted"})
@@ -131,7 +135,7 @@ class Ingress:
         return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
     async def _answer(
-        self, collection: str, options: SearchOptions, image_id: str | None, photo: bytes | None
+        self, collection: str, options: SearchOptions, image_id: str | None, photo: bytes | str | None
     ) -> Response:
         started = time.perf_counter()
         chosen = self._collection(collection)
@@ -148,9 +152,12 @@ class Ingress:
         return self._collections[name]
 
 
-def serve_app(settings: Settings, model_folders: Mapping[str, Path]) -> serve.Application:
+def serve_app(settings: Settings, stores: Mapping[str, Store]) -> serve.Application:
     """Bind the ingress and an encoder for each collection."""
     encoder = serve.deployment(EncoderActor, max_ongoing_requests=64, ray_actor_options={"num_cpus": 0})
-    encoders = {name: encoder.options(name=f"encoder-{name}").bind(folder) for name, folder in model_folders.items()}
-    bound: serve.Application = Ingress.bind(settings, encoders)  # type: ignore[attr-defined]
+    encoders = {
+        name: encoder.options(name=f"encoder-{name}").bind(store.model_folder) for name, store in stores.items()
+    }
+    versions = {name: store.version for name, store in stores.items()}
+    bound: serve.Application = Ingress.bind(settings, versions, encoders)  # type: ignore[attr-defined]
     return bound

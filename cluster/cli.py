@@ -26,7 +26,16 @@ from lookalike.errors import LookalikeError
 
 # Imports that cost (Arrow, Lance, Ray, TensorFlow) stand in the commands that need them: --help answers at once.
 
-STORE = click.option("--store", type=click.Path(path_type=Path), required=True, help="The store's root folder.")
+
+def _local(_: click.Context, __: click.Parameter, store: Path) -> Path:
+    if "://" in str(store) or ":/" in str(store):
+        raise click.BadParameter("a store is a local folder; object stores are not supported yet")
+    return store
+
+
+STORE = click.option(
+    "--store", type=click.Path(path_type=Path), callback=_local, required=True, help="The store's root folder."
+)
 COLLECTION = click.option("--collection", default="default", show_default=True, help="Name of the collection.")
 HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 PORT = click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
@@ -122,6 +131,7 @@ def encode(
     encoder = Encoder(chosen.model_folder)
     with _progress("encoding", photos.estimate(), "photo") as advance:
         report = encode_catalogue(photos, chosen, encoder, encoder.spec.input_px, advance, commit_every)
+    chosen.publish()
     told = {
         "encoded": report.encoded,
         "unchanged": report.unchanged,
@@ -147,9 +157,10 @@ def encode(
 @PORT
 @click.option("--shards", type=click.IntRange(1), help="Per collection [default: one per 5 million images].")
 @click.option("--replicas", type=click.IntRange(1), help="Copies of each shard [default: 1].")
-def serve(store: Path, host: str, port: int, shards: int | None, replicas: int | None) -> None:
+@click.option("--candidates-per-hit", default=256, show_default=True, type=click.IntRange(1), help="For phase one.")
+def serve(**settings: Any) -> None:
     """Serve every collection of a store, until Ctrl-C."""
-    _serve(store=store, host=host, port=port, shards=shards, replicas=replicas)
+    _serve(**settings)
 
 
 @main.command()
@@ -247,14 +258,14 @@ def _serve(**given: Any) -> None:
         settings = Settings(**given)
     except ValidationError as error:
         raise click.UsageError("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
-    stop = threading.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     click.echo("starting Ray and Serve (about half a minute) ...", err=True)
     with serving(settings) as address:
         click.echo(f"{address} is ready; Ctrl-C stops it")
-        stop.wait()
-        click.echo("stopping ...", err=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            click.echo("stopping ...", err=True)
 
 
 def _run(*arguments: str) -> None:

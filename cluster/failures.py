@@ -8,13 +8,14 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from ray.exceptions import RayActorError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from lookalike.cluster.schema import ErrorView
 from lookalike.cluster.search import NoSuchImage, Overloaded, ShardUnavailable
-from lookalike.cluster.service import UnknownComponent
+from lookalike.cluster.service import EncoderUnavailable, NoPhoto, UnknownComponent
 from lookalike.errors import LookalikeError, StoreUnavailable, UndecodableImage
 
 logger = logging.getLogger(__name__)
@@ -33,8 +34,10 @@ STATUSES: dict[type[LookalikeError], tuple[int, str, str | None]] = {
     UnknownComponent: (422, "unknown_component", "weights"),
     UnknownCollection: (404, "unknown_collection", "collection"),
     NoSuchImage: (404, "unknown_image", "image_id"),
+    NoPhoto: (404, "no_photo", "image_id"),
     Overloaded: (503, "overloaded", None),
     ShardUnavailable: (503, "shard_unavailable", None),
+    EncoderUnavailable: (503, "encoder_unavailable", None),
     StoreUnavailable: (507, "store_unavailable", None),
 }
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -74,8 +77,13 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
 async def _http(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    codes = {400: "malformed_json", 404: "unknown_path", 405: "wrong_method", 413: "too_large"}
+    codes = {400: "malformed_json", 404: "unknown_path", 405: "wrong_method", 413: "too_large", 503: "overloaded"}
     return _render(error.status_code, codes.get(error.status_code, "http_error"), str(error.detail))
+
+
+async def _ray(request: Request, error: Exception) -> JSONResponse:
+    logger.warning("%s %s: %s", request.method, request.url.path, error)
+    return _render(503, "unavailable", "a part of the server is starting again; try again in a moment")
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
@@ -86,6 +94,7 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     LookalikeError: _expected,
     RequestValidationError: _invalid,
+    RayActorError: _ray,
     HTTPException: _http,
     Exception: _unexpected,
 }

@@ -20,12 +20,24 @@ class BodyTooLarge(HTTPException):
         super().__init__(413, f"the body is larger than {most_bytes // 2**20} MB")
 
 
-class BodyLimit:
-    """ASGI middleware: a body of more than ``most_bytes`` raises ``BodyTooLarge`` where it is read."""
+class TooManyBodies(HTTPException):
+    """The bodies of all requests under way exceed the limit: HTTP 503."""
 
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+    def __init__(self) -> None:
+        super().__init__(503, "too many large requests at once; try again in a moment", {"Retry-After": "1"})
+
+
+class BodyLimit:
+    """ASGI middleware that limits each body to ``most_bytes``, and those of all requests under way together.
+
+    Raises ``BodyTooLarge`` or ``TooManyBodies`` where the body is read.
+    """
+
+    def __init__(self, app: ASGIApp, most_bytes: int, most_bytes_together: int) -> None:
         self._app = app
         self._most_bytes = most_bytes
+        self._most_bytes_together = most_bytes_together
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a ``receive`` that counts."""
@@ -34,13 +46,21 @@ class BodyLimit:
         async def limited() -> Message:
             nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            received += size
+            self._held += size
             if received > self._most_bytes:
                 await _drain(message, receive, received)
                 raise BodyTooLarge(self._most_bytes)
+            if self._held > self._most_bytes_together:
+                await _drain(message, receive, received)
+                raise TooManyBodies
             return message
 
-        await self._app(scope, limited if scope["type"] == "http" else receive, send)
+        try:
+            await self._app(scope, limited if scope["type"] == "http" else receive, send)
+        finally:
+            self._held -= received
 
 
 async def _drain(message: Message, receive: Receive, received: int) -> None:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from lookalike.actors.plan import Plan, cut
 from lookalike.cluster.config import ROWS_PER_SHARD, Settings
 from lookalike.errors import LookalikeError, StoreUnavailable
 from lookalike.ingest.store import Store, collections
@@ -21,6 +22,10 @@ class PortTaken(LookalikeError):
 
     def __str__(self) -> str:
         return "cannot listen on {}:{} ({}); stop what runs there or choose another --port".format(*self.args)
+
+
+class BadPlan(LookalikeError):
+    """A collection cannot be cut as asked. Argument: why."""
 
 
 class RayFailed(LookalikeError):
@@ -45,6 +50,7 @@ def open_stores(root: Path) -> dict[str, Store]:
         raise StoreUnavailable(f"{root} holds no collection; make one with `lookalike encode`")
     for store in stores.values():
         store.check_writable()
+        store.sweep_photos()
     return stores
 
 
@@ -66,30 +72,26 @@ def serving(settings: Settings) -> Iterator[str]:
     Starts a Ray of its own on loopback, with token authentication; stops it, and only it, at the end.
     """
     stores = open_stores(settings.store)
+    plans = [_plan(name, store, settings) for name, store in stores.items()]
     check_port(settings.host, settings.port)
     with tempfile.TemporaryDirectory(prefix="lookalike-") as scratch:
         os.environ.update(_environment(Path(scratch)))
         import ray  # after the environment is set: Ray and Serve read it when they are imported
         from ray import serve
 
-        from lookalike.actors.supervisor import Plan, cut, start_supervisor
+        from lookalike.actors.supervisor import start_supervisor
         from lookalike.cluster.app import serve_app
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         _start_ray()
         try:
-            plans = [
-                Plan(name, cut(store.manifest.buckets, _shards(store, settings)), settings.replicas or 1)
-                for name, store in stores.items()
-            ]
             supervisor = start_supervisor(settings.store.resolve(), plans)
             try:
                 ray.get(supervisor.wait_until_loaded.remote())
             except ray.exceptions.RayError as error:
                 raise StoreUnavailable(f"a shard cannot start: {error}") from error
             serve.start(http_options={"host": settings.host, "port": settings.port})
-            app = serve_app(settings, {name: store.model_folder for name, store in stores.items()})
-            serve.run(app, name="lookalike")
+            serve.run(serve_app(settings, stores), name="lookalike")
             yield f"http://{settings.host}:{settings.port}"
         finally:
             ray.shutdown()
@@ -102,15 +104,18 @@ def _start_ray() -> None:
         # Ray forks to start its processes; Lance warns of that, but those processes never use Lance.
         warnings.filterwarnings("ignore", message="lance is not fork-safe")
         try:
-            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, configure_logging=False)
         except Exception as error:  # Ray raises bare Exception when its processes do not come up
             ray.shutdown()
             raise RayFailed(str(error)) from error
 
 
-def _shards(store: Store, settings: Settings) -> int:
-    wanted = settings.shards or -(-store.count() // ROWS_PER_SHARD) or 1
-    return min(wanted, store.manifest.buckets) if settings.shards is None else wanted
+def _plan(name: str, store: Store, settings: Settings) -> Plan:
+    shards = settings.shards or min(-(-store.count() // ROWS_PER_SHARD) or 1, store.manifest.buckets)
+    try:
+        return Plan(name, store.version, cut(store.manifest.buckets, shards), settings.replicas or 1)
+    except ValueError as error:
+        raise BadPlan(f"collection {name!r}: {error}") from error
 
 
 def _environment(scratch: Path) -> dict[str, str]:

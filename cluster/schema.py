@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, Json, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, model_validator
 
-from lookalike.actors.filters import MOST_CONDITIONS, Filter
+from lookalike.actors.filters import MOST_CONDITIONS, Filter, check_size
 
 MOST_HITS = 1000
 DEFAULT_HITS = 20
@@ -16,8 +16,16 @@ MOST_WEIGHT = 1000
 Count = Annotated[
     int, Field(ge=1, le=MOST_HITS, strict=True, description=f"How many hits at the most, 1 to {MOST_HITS}.")
 ]
+
+
+def _not_too_many(filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
+    check_size(filters)
+    return filters
+
+
 Filters = Annotated[
     tuple[Filter, ...],
+    AfterValidator(_not_too_many),
     Field(max_length=MOST_CONDITIONS, description="Conditions on the hits; all must hold, before phase one."),
 ]
 Weight = Annotated[int, Field(ge=0, le=MOST_WEIGHT, strict=True)]
@@ -25,7 +33,18 @@ Weights = Annotated[
     dict[str, Weight],
     Field(max_length=64, description="Weight per component, 0 to 1000, in place of the model's own."),
 ]
-ImageId = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ImageId = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+
+
+def _no_photo_path(image_id: str) -> str:
+    if image_id.endswith("/photo"):
+        raise ValueError("an image id may not end in /photo: that path is the photo of another")
+    return image_id
+
+
+NewImageId = Annotated[ImageId, AfterValidator(_no_photo_path)]
+# Decoding base64 takes 0.3 s for the largest photo, so it is left to a thread of its own.
+Photo = Annotated[str, Field(description="A JPEG, PNG or WebP, in base64.")]
 
 
 class _Body(BaseModel):
@@ -48,7 +67,7 @@ class SearchRequest(SearchOptions):
     """A search by the id of a stored image, or by a photo."""
 
     image_id: ImageId | None = None
-    image: Base64Bytes | None = Field(None, description="A JPEG, PNG or WebP, in base64.")
+    image: Photo | None = None
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
@@ -76,7 +95,7 @@ class ImageSearchParams(_Body):
 class ImageFields(_Body):
     """One image of a listing, to be stored with its photo."""
 
-    image: Base64Bytes = Field(description="A JPEG, PNG or WebP, in base64.")
+    image: Photo
     listing_id: ImageId | None = Field(None, description="The image id where it is not given.")
     group: str = Field("", max_length=1024, description="The path in the category tree: Apparel/Topwear/Shirts.")
     title: str = Field("", max_length=4096)

@@ -18,9 +18,11 @@ Reply = ShardHits | UnknownImage
 Batch = Sequence[ShardQuery]
 # Calls one replica of one shard with a batch; raises ReplicaLost when that replica cannot answer.
 Replica = Callable[[Batch], Awaitable[Sequence[Reply]]]
+_Asked = tuple[ShardQuery, asyncio.Future[Reply]]
 
 # A page of hits is a few kilobytes per query; past a hundred queries the answers of one call delay each other.
 MOST_IN_A_CALL = 128
+MOST_HEAVY_IN_A_CALL = 4
 MOST_WAITING = 2000
 
 
@@ -55,7 +57,7 @@ class ShardQueue:
 
     replicas: Sequence[Replica]
     timeout_s: float
-    _waiting: list[tuple[ShardQuery, asyncio.Future[Reply]]] = field(default_factory=list)
+    _waiting: list[_Asked] = field(default_factory=list)
     _caller: asyncio.Task[None] | None = None
     _turn: int = 0
 
@@ -79,18 +81,40 @@ class ShardQueue:
 
     async def _call_while_any_wait(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting[:MOST_IN_A_CALL], self._waiting[MOST_IN_A_CALL:]
-            batch = [(query, answer) for query, answer in batch if not answer.done()]
-            if not batch:
-                continue
-            try:
-                replies = await self._call([query for query, _ in batch])
-            except Exception as error:  # noqa: BLE001 - whatever went wrong belongs to those who asked; the queue must go on
-                for _, answer in batch:
-                    _settle(answer, error)
-            else:
-                for (_, answer), reply in zip(batch, replies, strict=True):
-                    _settle(answer, reply)
+            batch = self._next_batch()
+            if not await self._call_and_settle(batch) and len(batch) > 1:
+                # One of them may be at fault; the others must not suffer for it.
+                for one in batch:
+                    await self._call_and_settle([one], last=True)
+
+    def _next_batch(self) -> list[_Asked]:
+        """Take what waits longest, and all of its kind: light queries must not wait for heavy ones in their call."""
+        self._waiting = [asked for asked in self._waiting if not asked[1].done()]
+        if not self._waiting:
+            return []
+        kind = _is_heavy(self._waiting[0][0])
+        batch = [asked for asked in self._waiting if _is_heavy(asked[0]) == kind]
+        batch = batch[: MOST_HEAVY_IN_A_CALL if kind else MOST_IN_A_CALL]
+        taken = {id(asked) for asked in batch}
+        self._waiting = [asked for asked in self._waiting if id(asked) not in taken]
+        return batch
+
+    async def _call_and_settle(self, batch: list[_Asked], last: bool = False) -> bool:
+        """Call the shard and hand out the replies. Returns false where the batch should be asked one by one."""
+        batch = [asked for asked in batch if not asked[1].done()]
+        if not batch:
+            return True
+        try:
+            replies = await self._call([query for query, _ in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to those who asked; the queue must go on
+            if len(batch) > 1 and not last and not isinstance(error, ShardUnavailable):
+                return False
+            for _, answer in batch:
+                _settle(answer, error)
+        else:
+            for (_, answer), reply in zip(batch, replies, strict=True):
+                _settle(answer, reply)
+        return True
 
     async def _call(self, batch: Batch) -> Sequence[Reply]:
         """Try the replicas one after the other, beginning with the next in turn."""
@@ -105,6 +129,11 @@ class ShardQueue:
             except TimeoutError:
                 lost.append(f"no answer within {self.timeout_s:g} s")
         raise ShardUnavailable("; ".join(lost))
+
+
+def _is_heavy(query: ShardQuery) -> bool:
+    """Whether a query ranks every row by its long code, or every candidate by its listing."""
+    return query.candidates is None or query.collapse
 
 
 def _settle(answer: asyncio.Future[Reply], outcome: Reply | Exception) -> None:

@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from lookalike.actors.batch import ShardQuery
-from lookalike.actors.supervisor import cut
+from lookalike.actors.plan import cut
 from lookalike.cluster.config import Settings
 from lookalike.cluster.schema import ImageFields, SearchOptions
 from lookalike.cluster.search import Answer, Batch, NoSuchImage, Replica, ReplicaLost, Reply, Search, ShardQueue
 from lookalike.cluster.writes import Writer
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, UndecodableImage
 from lookalike.ingest.catalogue import read_photo
-from lookalike.ingest.encode import rows_table
 from lookalike.ingest.entries import Entry
 from lookalike.ingest.images import decode, media_type
 from lookalike.ingest.store import Store, bucket_of, keys_of
-from lookalike.model.descriptor import Descriptors
 from lookalike.model.spec import ModelSpec
 
 Codes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
 
-# A photo of 50 megapixels decodes to 150 MB: so many at once at the most.
+# A photo of 50 megapixels takes up to 400 MB while it is decoded: so many at once at the most, also of those whose
+# clients have gone.
 MOST_DECODING = 4
-SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}
+ENCODER_TIMEOUT_S = 20.0
+
+
+class NoPhoto(LookalikeError):
+    """A stored image's photo is gone, or is no photo any more: HTTP 404. Argument: the reason."""
+
+
+class EncoderUnavailable(LookalikeError):
+    """The encoder does not answer in time: HTTP 503."""
 
 
 class UnknownComponent(LookalikeError):
@@ -50,7 +60,7 @@ class Collection:
     _search: Search
     _writer: Writer
     _encoder: DeploymentHandle
-    _decoding: asyncio.Semaphore
+    _decoders: ThreadPoolExecutor
 
     @classmethod
     def connect(
@@ -67,7 +77,7 @@ class Collection:
             _search=Search(queues, lambda image_id: holder[int(bucket_of(keys_of([image_id]), buckets)[0])]),
             _writer=Writer(store),
             _encoder=encoder,
-            _decoding=asyncio.Semaphore(MOST_DECODING),
+            _decoders=ThreadPoolExecutor(MOST_DECODING, thread_name_prefix="decode"),
         )
 
     async def search(self, options: SearchOptions, image_id: str | None, codes: Codes | None) -> Answer:
@@ -85,64 +95,67 @@ class Collection:
             )
         )
 
-    async def encode(self, photo: bytes) -> Codes:
-        """Turn a photo into its short and long code: uint64, shape (words,).
+    async def encode(self, photo: bytes | str) -> Codes:
+        """Turn a photo, as bytes or in base64, into its short and long code: uint64, shape (words,).
 
         Raises
         ------
         UndecodableImage
-            The bytes are no photo that we read.
+            It is no photo that we read.
+        EncoderUnavailable
+            The encoder did not answer in time.
         """
-        async with self._decoding:
-            pixels = await asyncio.to_thread(decode, photo, self.spec.input_px)
-        return cast(Codes, await self._encoder.encode.remote(pixels))
+        loop = asyncio.get_running_loop()
+        pixels = await loop.run_in_executor(self._decoders, lambda: decode(_as_bytes(photo), self.spec.input_px))
+        try:
+            return cast(Codes, await asyncio.wait_for(self._encoder.encode.remote(pixels), ENCODER_TIMEOUT_S))
+        except TimeoutError as error:
+            raise EncoderUnavailable("the encoder does not answer; try again in a moment") from error
 
     async def put(self, image_id: str, fields: ImageFields) -> None:
         """Store an image with its photo; durable on return."""
         codes = await self.encode(fields.image)
-        suffix = SUFFIXES[media_type(fields.image) or "image/jpeg"]
-        location = await asyncio.to_thread(self.store.add_photo, image_id, fields.image, suffix)
         entry = Entry(
             image_id=image_id,
-            photo=location,
+            photo="",
             listing_id=fields.listing_id or image_id,
             group="/".join(name.strip() for name in fields.group.split("/") if name.strip()),
             **fields.model_dump(exclude={"image", "listing_id", "group"}),
         )
-        one = Descriptors(codes[0].reshape(1, -1), codes[1].reshape(1, -1))
-        await self._writer.put(image_id, rows_table(self.store, [entry], [location], [0], one))
+        await self._writer.put(entry, _as_bytes(fields.image), codes)
 
     async def delete(self, image_id: str) -> None:
         """Remove an image, and its photo if it was uploaded; durable on return."""
-        location = await self._photo_location(image_id)
         if not await self._writer.delete(image_id):
             raise NoSuchImage(image_id)
-        await asyncio.to_thread(self.store.drop_photo, location)
 
     async def image(self, image_id: str) -> Mapping[str, object]:
         """Read a stored row."""
-        row = await asyncio.to_thread(self.store.find, image_id)
-        if row is None:
-            raise NoSuchImage(image_id)
-        return row
+        return await self._row(image_id)
 
     async def photo(self, image_id: str) -> tuple[bytes, str]:
         """Read the photo of a stored image. Returns its bytes and its media type.
 
         Raises
         ------
-        UndecodableImage
-            The file is gone or is no photo any more.
+        NoPhoto
+            The file is gone, or is no photo any more.
         """
-        path = Path(await self._photo_location(image_id))
-        content = await asyncio.to_thread(read_photo, path.name, path.parent)
-        return content, media_type(content) or "application/octet-stream"
+        path = Path(str((await self._row(image_id, ["photo"]))["photo"]))
+        try:
+            content = await asyncio.to_thread(read_photo, path.name, path.parent)
+        except UndecodableImage as error:
+            raise NoPhoto(f"the photo of {image_id}: {error}") from error
+        kind = media_type(content)
+        if kind is None:
+            raise NoPhoto(f"the photo of {image_id} is no JPEG, PNG or WebP any more")
+        return content, kind
 
-    async def _photo_location(self, image_id: str) -> str:
-        row = await asyncio.to_thread(self.store.find, image_id, ["photo"])
-        if row is None:
+    async def _row(self, image_id: str, columns: Sequence[str] | None = None) -> Mapping[str, object]:
+        found = await asyncio.to_thread(self.store.find, [image_id], columns)
+        if image_id not in found:
             raise NoSuchImage(image_id)
-        return str(row["photo"])
+        return found[image_id]
 
     def _weights(self, asked: Mapping[str, int]) -> tuple[int, ...]:
         names = [component.name for component in self.spec.components]
@@ -154,9 +167,22 @@ class Collection:
 
 def _caller(actor: ActorHandle) -> Replica:
     async def call(batch: Batch) -> Sequence[Reply]:
+        under_way = actor.search.remote(batch)
         try:
-            return cast(Sequence[Reply], await actor.search.remote(batch))
+            return cast(Sequence[Reply], await under_way)
         except RayActorError as error:
             raise ReplicaLost(type(error).__name__) from error
+        except asyncio.CancelledError:
+            ray.cancel(under_way)  # too late for whoever asked: if it waits still, it need not begin
+            raise
 
     return call
+
+
+def _as_bytes(photo: bytes | str) -> bytes:
+    if isinstance(photo, bytes):
+        return photo
+    try:
+        return base64.b64decode(photo, validate=True)
+    except ValueError as error:
+        raise UndecodableImage("the photo is not base64") from error

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from lookalike.errors import StoreUnavailable
 from lookalike.files import locked
 
-# A merge opens every fragment: 64 keep it near its cost on one (25 ms against 20 ms for 100 rows),
-# and compacting each 64 commits costs less than a millisecond a commit.
+# A merge opens every fragment: 64 keep it near its cost on one (25 ms against 20 ms for 100 rows).
 MOST_FRAGMENTS = 64
+MOST_DELETED = 0.2
 # Readers may be loading an old version when a writer compacts; nobody loads for ten minutes.
 KEEP_OLD_VERSIONS = datetime.timedelta(minutes=10)
 
@@ -78,9 +78,16 @@ class Bucket:
             return there
 
     def compact(self) -> None:
-        """Rewrite the bucket as few fragments without deleted rows, and drop versions nobody reads."""
+        """Rewrite the bucket as few fragments without deleted rows, and drop versions nobody reads.
+
+        Readers must then load it anew, so a bucket that is in good order is left as it is.
+        """
         with locked(self._lock):
-            self._compacted(self.open())
+            dataset = self.open()
+            parts = fragments(dataset)
+            deleted, rows = sum(part.deleted for part in parts), sum(part.rows for part in parts)
+            if len(parts) > MOST_FRAGMENTS // 4 or deleted > MOST_DELETED * rows:
+                self._compacted(dataset)
 
     def find(self, image_ids: Sequence[str], columns: Sequence[str]) -> pa.Table:
         """Read rows by id; unknown ids are left out."""

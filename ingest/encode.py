@@ -136,7 +136,7 @@ def _load(row: Entry | Problem, root: Path, side_px: int, known: _Fingerprints) 
     if isinstance(row, Problem):
         return row
     try:
-        path = root / row.photo
+        path = (root / row.photo).resolve()
         fingerprint = _fingerprint(row, path)
         if known.holds(row.image_id, fingerprint):
             return None
@@ -145,7 +145,7 @@ def _load(row: Entry | Problem, root: Path, side_px: int, known: _Fingerprints) 
         return Problem("no such file", row.image_id, row.photo)
     except (UndecodableImage, OSError) as error:
         return Problem(str(error), row.image_id, row.photo)
-    return Photo(row, str(path.resolve()), fingerprint, pixels)
+    return Photo(row, str(path), fingerprint, pixels)
 
 
 def _sort_out(loaded: Iterable[Photo | Problem | None], report: Report) -> list[Photo]:
@@ -163,9 +163,9 @@ def _sort_out(loaded: Iterable[Photo | Problem | None], report: Report) -> list[
 
 
 def _fingerprint(entry: Entry, path: Path) -> int:
-    """Hash all that decides a row: its fields and its file's size and time of change."""
+    """Hash all that decides a row: its fields, and its file's place, size and time of change."""
     stat = path.stat()
-    told = json.dumps([*map(str, astuple(entry)), stat.st_size, stat.st_mtime_ns])
+    told = json.dumps([*map(str, astuple(entry)), str(path), stat.st_size, stat.st_mtime_ns])
     return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest(), "little")
 
 

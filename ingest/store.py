@@ -47,8 +47,8 @@ class Manifest(BaseModel):
 
 
 def version_of(spec: ModelSpec) -> str:
-    """The model version that names a collection's folder."""
-    return f"{spec.name}-{spec.version}"
+    """The model version that names a collection's folder; models of other codes never share one."""
+    return f"{spec.name}-{spec.version}-{spec.digest()[:8]}"
 
 
 def key_of(image_id: str) -> int:
@@ -120,9 +120,10 @@ class Store:
 
     @classmethod
     def create(cls, root: Path, collection: str, model_folder: Path, buckets: int = BUCKETS) -> Store:
-        """Open the collection for this model, made first if it is not there, and let the alias name it.
+        """Open the collection at this model's version, made first if it is not there.
 
-        Made beside its place and renamed, so a half-made collection is never seen and two makers agree.
+        A new collection is named by its alias at once; an older version stays the one that is served until
+        ``publish``. Made beside its place and renamed: a half-made one is never seen, and two makers agree.
         """
         check_name(collection)
         spec = ModelSpec.load(model_folder)
@@ -132,12 +133,13 @@ class Store:
                 _make_whole(folder, spec, model_folder, buckets)
             store = cls(folder, collection, _read_manifest(folder))
             store.check_model(spec)
-            write_atomically(root / collection / "alias", version_of(spec).encode())
+            if not (root / collection / "alias").exists():
+                store.publish()
         return store
 
     @classmethod
-    def open(cls, root: Path, collection: str) -> Store:
-        """Open the model version that the collection's alias names.
+    def open(cls, root: Path, collection: str, version: str | None = None) -> Store:
+        """Open a model version of a collection: the one that its alias names, unless told otherwise.
 
         Raises
         ------
@@ -148,7 +150,7 @@ class Store:
         """
         check_name(collection)
         try:
-            version = (root / collection / "alias").read_text()
+            version = version or (root / collection / "alias").read_text()
         except FileNotFoundError:
             known = ", ".join(collections(root)) or "none"
             raise StoreUnavailable(
@@ -160,6 +162,16 @@ class Store:
         store = cls(folder, collection, _read_manifest(folder))
         store.check_model(ModelSpec.load(store.model_folder))
         return store
+
+    @property
+    def version(self) -> str:
+        """The model version: the name of the folder."""
+        return self.folder.name
+
+    def publish(self) -> None:
+        """Let the collection's alias name this version: servers started from now on serve it."""
+        with storage_errors(self.folder):
+            write_atomically(self.folder.with_name("alias"), self.version.encode())
 
     @property
     def model_folder(self) -> Path:
@@ -190,8 +202,9 @@ class Store:
     def check_writable(self) -> None:
         """Raise ``StoreUnavailable`` if the collection cannot be written."""
         with storage_errors(self.folder):
-            write_atomically(self.folder / "probe", b"")
-            (self.folder / "probe").unlink()
+            probe = self.folder / f".probe.{uuid.uuid4().hex}"
+            write_atomically(probe, b"")
+            probe.unlink()
 
     def upsert(self, rows: pa.Table) -> dict[int, int]:
         """Insert or replace rows by ``image_id``; of an id given twice the later row wins.
@@ -226,24 +239,28 @@ class Store:
                     self._bump_head()
         return gone
 
-    def find(self, image_id: str, columns: Sequence[str] | None = None) -> dict[str, object] | None:
-        """Read one stored row, or None."""
-        number = int(bucket_of(keys_of([image_id]), self.manifest.buckets)[0])
+    def find(self, image_ids: Sequence[str], columns: Sequence[str] | None = None) -> dict[str, dict[str, object]]:
+        """Read stored rows by id, from the store and not from memory; unknown ids are left out."""
+        ids = np.array(list(image_ids), object)
+        place = bucket_of(keys_of(ids.tolist()), self.manifest.buckets)
+        names = self.schema.names if columns is None else ["image_id", *columns]
+        found: dict[str, dict[str, object]] = {}
         with storage_errors(self.folder):
-            found = self.buckets[number].find([image_id], columns or self.schema.names)
-        rows: list[dict[str, object]] = found.to_pylist()
-        return rows[0] if rows else None
+            for number in np.unique(place).tolist():
+                rows = self.buckets[number].find(ids[place == number].tolist(), names)
+                found |= {row["image_id"]: row for row in rows.to_pylist()}
+        return found
 
     def compact(self) -> None:
-        """Rewrite every bucket without its deleted rows."""
+        """Rewrite the buckets that hold many fragments or deleted rows."""
         with storage_errors(self.folder):
             for bucket in self.buckets:
                 bucket.compact()
             self._bump_head()
 
     def add_photo(self, image_id: str, content: bytes, suffix: str) -> str:
-        """Keep an uploaded photo, named by its content. Returns its location for the ``photo`` column."""
-        name = f"{key_of(image_id):016x}-{hashlib.blake2b(content, digest_size=8).hexdigest()}{suffix}"
+        """Keep an uploaded photo, under a name never used again. Returns its location for the ``photo`` column."""
+        name = f"{key_of(image_id):016x}-{uuid.uuid4().hex}{suffix}"
         path = self.folder / "photos" / name[:2] / name
         with storage_errors(self.folder):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,6 +272,22 @@ class Store:
         path = Path(location)
         if path.is_relative_to((self.folder / "photos").resolve()):
             path.unlink(missing_ok=True)
+
+    def sweep_photos(self) -> int:
+        """Remove uploaded photos that no row names: what a writer left that was killed between file and commit.
+
+        Younger ones than an hour are left alone: their commit may be under way. Returns how many were removed.
+        """
+        with storage_errors(self.folder):
+            old = time.time() - 3600
+            there = {str(p.resolve()) for p in (self.folder / "photos").glob("*/*") if p.stat().st_mtime < old}
+            if there:
+                for bucket in self.buckets:
+                    for batch in bucket.column_batches(["photo"]):
+                        there.difference_update(batch["photo"].to_pylist())
+            for location in there:
+                self.drop_photo(location)
+        return len(there)
 
     def _bump_head(self) -> None:
         write_atomically(self.folder / "head", _new_head())
@@ -281,7 +314,7 @@ def storage_errors(place: Path) -> Iterator[None]:
         yield
     except LookalikeError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:  # Lance reports a full disk as any of the three
+    except (OSError, RuntimeError) as error:  # Lance reports a full disk as either
         reason = " ".join(str(error).split())
         if "No space left" in reason or "os error 28" in reason:
             reason = "the disk is full; free some space and try again"

@@ -61,7 +61,8 @@ def running(store: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}", process
     finally:
-        process.send_signal(signal.SIGINT)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:

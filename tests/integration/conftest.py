@@ -47,5 +47,5 @@ def encoder(store: Path) -> Encoder:
 @pytest.fixture(scope="session")
 def server(sample: Path, ids: list[str], store: Path) -> Iterator[Server]:
     """A server with two shards over the drawn catalogue. A test that writes puts back what it found."""
-    with running(store, "--shards", "2") as (url, process):
+    with running(store, "--shards", "2", "--candidates-per-hit", "4") as (url, process):
         yield Server(url, sample, ids, store, process)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -40,6 +41,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
         (("nonsense",), 2, "No such command"),
         (("encode", "x"), 2, "--store"),
         (("serve", "--store", "x", "--port", "99999"), 2, "65535"),
+        (("serve", "--store", "s3://bucket"), 2, "local folder"),
         (("serve", "--store", "no such store"), 1, "make one with `lookalike encode`"),
         (("encode", "no such catalogue", "--store", "x"), 1, "no such catalogue"),
         (("search", "x", "--url", "http://127.0.0.1:9"), 1, "start one with `lookalike serve`"),
@@ -80,6 +82,11 @@ def test_a_model_that_does_not_fit_the_store(small: Path, sample: Path, tmp_path
     assert "other-1" in done.stderr
 
 
+def test_more_shards_than_buckets(small: Path) -> None:
+    done = lookalike("serve", "--store", str(small), "--port", str(free_port()), "--shards", "2", check=False)
+    assert (done.returncode, "give 1 to 1" in done.stderr) == (1, True), done.stderr
+
+
 def test_a_store_that_cannot_be_written(small: Path, sample: Path, tmp_path: Path) -> None:
     if subprocess.run(["mount", "--bind", "-o", "ro", small, small], check=False).returncode:
         pytest.skip("mounting needs root")
@@ -108,7 +115,7 @@ def test_ctrl_c_stops_all_that_the_demo_started(tmp_path: Path) -> None:
         time.sleep(0.2)
     started = psutil.Process(demo.pid).children(recursive=True)
     assert len(started) > 5
-    demo.send_signal(signal.SIGINT)
+    os.killpg(demo.pid, signal.SIGINT)  # as a terminal does: to the whole group
     assert demo.wait(60) == 0, log.read_text()
     _, left = psutil.wait_procs(started, timeout=20)
     assert left == []

@@ -45,5 +45,5 @@ def test_no_id_twice_last_commit_wins_nothing_lost(tmp_path: Path) -> None:
         expected |= {i: f"{writer} in round {number}" for i, b in zip(ids, place, strict=True) if b == bucket}
 
     assert titles(store) == expected
-    shard = Shard(root, "default", range(BUCKETS))
+    shard = Shard(root, "default", store.version, range(BUCKETS))
     assert shard.status().rows == len(expected)

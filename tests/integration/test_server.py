@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import contextlib
 import json
 import os
 import random
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ import grpc
 import httpx
 import psutil
 import pytest
-from photos import png_header
+from photos import png_header, small_png
 from processes import Server, running
 
 from lookalike.ingest.store import Store
@@ -28,6 +30,9 @@ pytestmark = pytest.mark.integration
 
 # One client: each new one would read the certificate store anew, which takes longer than a search.
 HTTP = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=64))
+
+# A whole and valid photo, so that only the other fields are at fault.
+PIXELS = base64.b64encode(small_png(8)).decode()
 
 
 def search(server: Server, **question: Any) -> httpx.Response:
@@ -128,19 +133,36 @@ def test_answers_of_one_two_and_five_shards_are_the_same_bytes(server: Server) -
         return json.dumps(replies).encode()
 
     of_two = answers(server.url)
-    with running(server.store, "--shards", "1") as (url, _):
+    # Few candidates, so that the threshold of phase one decides: 240 images are fewer than 256 per hit.
+    with running(server.store, "--shards", "1", "--candidates-per-hit", "4") as (url, process):
         assert answers(url) == of_two
-    with running(server.store, "--shards", "5") as (url, _):
+        photo = base64.b64encode(photo_of(server, server.ids[0])).decode()
+        put = HTTP.put(f"{url}/v1/collections/default/images/kept", json={"image": photo, "title": "kept"})
+        assert put.status_code == 200
+        kill_all(process)
+    with running(server.store, "--shards", "5", "--candidates-per-hit", "4") as (url, _):
+        kept = HTTP.get(f"{url}/v1/collections/default/images/kept")
+        assert kept.json()["title"] == "kept", "a write that was answered is gone after kill -9"
+        assert HTTP.delete(f"{url}/v1/collections/default/images/kept").status_code == 200
         status = HTTP.get(f"{url}/v1/status").json()["collections"][0]
         assert len(status["shards"]) == 5
+        until(lambda: rows_of(url) == len(server.ids), 3, "the deleted image is still counted")
         assert min(shard["rows"] for shard in status["shards"]) > 0
         assert answers(url) == of_two
-        _restarted_server_has_what_was_written(server, url)
 
 
-def _restarted_server_has_what_was_written(server: Server, url: str) -> None:
-    rows = HTTP.get(f"{url}/v1/status").json()["collections"][0]["rows"]
-    assert rows == len(server.ids)
+def rows_of(url: str) -> int:
+    rows: int = HTTP.get(f"{url}/v1/status").json()["collections"][0]["rows"]
+    return rows
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """Kill -9 a server and all that it started, as a power cut would."""
+    root = psutil.Process(process.pid)
+    for victim in [root, *root.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+    process.wait()
 
 
 def test_put_is_searchable_within_a_second_and_delete_takes_it_away(server: Server) -> None:
@@ -179,7 +201,7 @@ BAD_SEARCHES: list[tuple[Any, int, str, str | None]] = [
     ({"image_id": "no such image"}, 404, "unknown_image", "image_id"),
     ({"image_id": ""}, 422, "invalid_field", "image_id"),
     ({"image_id": 5}, 422, "invalid_field", "image_id"),
-    ({"image": "not base64!"}, 422, "invalid_field", "image"),
+    ({"image": "not base64!"}, 422, "undecodable_image", "image"),
     ({"image": base64.b64encode(b"this is text").decode()}, 422, "undecodable_image", "image"),
     ({"image_id": "x", "count": 0}, 422, "invalid_field", "count"),
     ({"image_id": "x", "count": -1}, 422, "invalid_field", "count"),
@@ -219,6 +241,30 @@ def test_malformed_json_is_refused(server: Server, body: bytes) -> None:
     )
     assert answer.status_code in (400, 422)
     assert answer.json()["error"]["message"]
+
+
+BAD_PUTS: list[tuple[str, dict[str, Any], int]] = [
+    ("a", {}, 422),
+    ("a", {"image": base64.b64encode(b"this is text").decode()}, 422),
+    ("a", {"image": "", "colour": "red"}, 422),
+    ("a", {"image": PIXELS, "photo": "/etc/passwd"}, 422),
+    ("a", {"image": PIXELS, "price": -1}, 422),
+    ("a", {"image": PIXELS, "price": "ten"}, 422),
+    ("x" * 513, {"image": PIXELS}, 422),
+    ("", {"image": PIXELS}, 422),
+    ("a%00b", {"image": PIXELS}, 422),
+    ("a%2Fphoto", {"image": PIXELS}, 422),
+]
+
+
+@pytest.mark.parametrize(("image_id", "body", "status"), BAD_PUTS)
+def test_bad_puts_are_refused_and_change_nothing(
+    server: Server, image_id: str, body: dict[str, Any], status: int
+) -> None:
+    head = Store.open(server.store, "default").head()
+    answer = HTTP.put(f"{server.collection}/images/{image_id}", json=body)
+    assert (answer.status_code, bool(answer.json()["error"]["message"])) == (status, True), answer.text
+    assert Store.open(server.store, "default").head() == head
 
 
 def test_bad_photos_are_refused_and_cost_nothing(server: Server) -> None:
@@ -267,6 +313,7 @@ def test_unknown_paths_collections_and_methods(server: Server) -> None:
 def test_clients_that_disconnect_disturb_nobody(server: Server) -> None:
     """Half of the clients close in the middle of a request, under load; every other one gets its right answer."""
     expected = {i: hits(search(server, image_id=i, count=5)) for i in server.ids[:20]}
+    photo = base64.b64encode(photo_of(server, server.ids[1])).decode()
     ingress = _ingress(server)
     files = len(ingress.open_files()) + len(ingress.net_connections())
     stop = time.monotonic() + 8
@@ -276,7 +323,8 @@ def test_clients_that_disconnect_disturb_nobody(server: Server) -> None:
         rng = random.Random(seed)
         done = 0
         while time.monotonic() < stop:
-            body = json.dumps({"image_id": rng.choice(server.ids), "count": 5}).encode()
+            named = {"image_id": rng.choice(server.ids)} if rng.random() < 0.7 else {"image": photo}
+            body = json.dumps(named | {"count": 5}).encode()
             head = (
                 f"POST /v1/collections/default/search HTTP/1.1\r\nHost: {address.netloc}\r\n"
                 f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -315,11 +363,14 @@ def test_clients_that_disconnect_disturb_nobody(server: Server) -> None:
 
 def test_killed_shard_comes_back_by_itself(server: Server) -> None:
     expected = hits(search(server, image_id=server.ids[0]))
+    whole = {image_id: hits(search(server, image_id=image_id)) for image_id in server.ids[:10]}
     shards = HTTP.get(f"{server.url}/v1/status").json()["collections"][0]["shards"]
     os.kill(shards[0]["pids"][0], signal.SIGKILL)
     answers = [search(server, image_id=image_id) for image_id in server.ids[:10]]
-    for answer in answers:  # whole, or said to be partial, or refused; never a partial answer that looks whole
+    for image_id, answer in zip(server.ids[:10], answers, strict=True):
         assert answer.status_code in (200, 503), answer.text
+        if answer.status_code == 200 and answer.json()["shards_answered"] == 2:
+            assert hits(answer) == whole[image_id], "a partial answer looks whole"
     until(lambda: HTTP.get(f"{server.url}/readyz").status_code == 200, 60, "the shard did not come back")
     answer = search(server, image_id=server.ids[0], require_all=True)
     assert hits(answer) == expected

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike.actors.batch import ShardQuery, answer_batch
-from lookalike.actors.filters import AnyOf, Filter, InRange, Not, OneOf
+from lookalike.actors.filters import AnyOf, Filter, Not, OneOf, PriceRange
 from lookalike.actors.hits import Hit, ShardHits, UnknownImage, merge
+from lookalike.actors.plan import cut
 from lookalike.actors.rows import Rows
-from lookalike.actors.supervisor import cut
 from lookalike.ingest.store import bucket_of, codes_column, keys_of, schema
 
 SHORT_WORDS, COMPONENT_WORDS = 1, (1, 2)
@@ -24,25 +24,28 @@ FILTERS: list[tuple[Filter, ...]] = [
     (),
     (OneOf.model_validate({"field": "group", "in": ["Tops"]}),),
     (OneOf.model_validate({"field": "group", "in": ["Wear/Tops/Shirts", "Bags"]}),),
-    (InRange(field="price", gte=3, lt=7),),
-    (Not.model_validate({"not": {"field": "price", "lt": 5}}), InRange(field="price", gt=-1)),
+    (PriceRange(field="price", gte=3.0, lt=7.0),),
+    (Not.model_validate({"not": {"field": "price", "lt": 5}}), PriceRange(field="price", gt=-1.0)),
     (AnyOf.model_validate({"any": [{"field": "price", "gt": 8}, {"field": "listing_id", "in": ["1", "2"]}]}),),
 ]
 
 
 @dataclass
 class Case:
+    """``table`` holds what counts; ``dead`` are rows that came first and were removed or replaced."""
+
     table: pa.Table
+    dead: pa.Table
     queries: list[ShardQuery]
 
 
-def rows_table(count: int, seed: int) -> pa.Table:
+def rows_table(count: int, seed: int, first: int = 0) -> pa.Table:
     """Rows of few different codes, so that ties are the rule."""
     rng = np.random.default_rng(seed)
     prototypes = rng.integers(0, 2**64, (3, SHORT_WORDS + LONG_WORDS), dtype=np.uint64)
     codes = prototypes[rng.integers(0, 3, count)]
     codes ^= np.uint64(1) << rng.integers(0, 6, codes.shape, dtype=np.uint64)
-    ids = [f"{n}/1" for n in range(count)]
+    ids = [f"{n}/1" for n in range(first, first + count)]
     columns = {
         "image_id": ids,
         "key": keys_of(ids),
@@ -86,7 +89,8 @@ def cases(draw: st.DrawFn) -> Case:
                 codes=codes,
             )
         )
-    return Case(table, queries)
+    dead = rows_table(draw(st.integers(0, 40)), draw(st.integers(0, 2**32)), first=max(count - 5, 0))
+    return Case(table, dead, queries)
 
 
 def codes_of(table: pa.Table, name: str) -> np.ndarray:
@@ -107,7 +111,7 @@ def meets(condition: Filter, row: dict[str, object]) -> bool:
     if isinstance(condition, OneOf):
         return row[condition.field] in condition.values
     value = row["price"]
-    assert isinstance(condition, InRange)
+    assert isinstance(condition, PriceRange)
     if value is None:
         return False
     bounds = ((condition.gte, "__ge__"), (condition.gt, "__gt__"), (condition.lte, "__le__"), (condition.lt, "__lt__"))
@@ -148,11 +152,15 @@ def by_definition(case: Case, query: ShardQuery) -> list[Hit] | None:
 
 def by_shards(case: Case, shards: int) -> list[list[Hit] | None]:
     """Search as the cluster does: the owner of a named image first, then the others by its codes."""
-    place = bucket_of(case.table["key"].to_numpy(), BUCKETS)
     held = []
     for buckets in cut(BUCKETS, shards):
         rows = Rows(SHORT_WORDS, LONG_WORDS, COMPONENT_WORDS)
-        rows.append(case.table.take(np.flatnonzero(np.isin(place, buckets))))
+        rows.append(_in_buckets(case.dead, buckets))
+        rows.admit()
+        dead = len(rows)
+        rows.append(_in_buckets(case.table, buckets))
+        rows.kill(np.arange(dead))
+        rows.admit()
         held.append(rows)
     answers: list[list[Hit] | None] = []
     replies = []
@@ -179,6 +187,11 @@ def by_shards(case: Case, shards: int) -> list[list[Hit] | None]:
         found = [part for part in parts if isinstance(part, ShardHits)]
         answers.append(merge(found, query.count, query.candidates, query.collapse, query.image_id))
     return answers
+
+
+def _in_buckets(table: pa.Table, buckets: tuple[int, ...]) -> pa.Table:
+    place = bucket_of(table["key"].to_numpy(), BUCKETS)
+    return table.take(np.flatnonzero(np.isin(place, buckets)))
 
 
 @settings(max_examples=150, deadline=None)

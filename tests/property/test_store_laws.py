@@ -40,7 +40,7 @@ def test_store_and_shard_equal_a_dictionary(steps: list[tuple[str, list[str]]]) 
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         store = Store.create(root / "store", "default", write_spec(root / "model"), buckets=2)
-        shard = Shard(root / "store", "default", [0, 1])
+        shard = Shard(root / "store", "default", store.version, [0, 1])
         expected: dict[str, str] = {}
         for number, (step, ids) in enumerate(steps):
             if step == "upsert":

@@ -40,10 +40,23 @@ def test_head_changes_with_every_commit(store: Store) -> None:
     assert store.head() == heads[-1]
 
 
-def test_another_model_is_refused_by_name(store: Store, tmp_path: Path) -> None:
-    other = write_spec(tmp_path / "other", arrays="1" * 64)
-    with pytest.raises(StoreMismatch, match="was encoded by the model tiny-1"):
-        Store.create(tmp_path / "store", "default", other)
+def test_another_model_is_another_version_and_served_once_it_is_published(store: Store, tmp_path: Path) -> None:
+    store.upsert(rows_of(["a"], tag="of the first"))
+    other = Store.create(tmp_path / "store", "default", write_spec(tmp_path / "other", arrays="1" * 64))
+    assert other.version != store.version
+    assert Store.open(tmp_path / "store", "default").version == store.version
+    other.publish()
+    assert Store.open(tmp_path / "store", "default").version == other.version
+    assert titles(Store.open(tmp_path / "store", "default", store.version)) == {"a": "of the first"}
+
+
+def test_unnamed_photos_are_swept_when_they_are_old(store: Store) -> None:
+    named, unnamed, young = (store.add_photo("a", b"photo", ".jpg") for _ in range(3))
+    store.upsert(rows_of(["a"]).set_column(12, "photo", [[named]]))
+    for location in (named, unnamed):
+        os.utime(location, (0, 0))
+    assert store.sweep_photos() == 1
+    assert [Path(p).exists() for p in (named, unnamed, young)] == [True, False, True]
 
 
 def test_a_model_folder_exchanged_behind_our_back_is_refused(store: Store, tmp_path: Path) -> None:

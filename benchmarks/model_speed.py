@@ -1,0 +1,98 @@
+"""Photos per second of the encoder against the bare network. See model.py."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.model import colour, runtime
+from lookalike.model.encoder import Encoder
+from lookalike.model.folder import load, network_table
+
+Pixels = NDArray[np.uint8]
+ROUNDS = 9
+ROUND_S = 0.7
+
+
+def speed(encoder: Encoder, pixels: Pixels, scratch: Path) -> list[dict[str, Any]]:
+    """Photos per second, the encoder and the bare network taking turns; the bare one is in a process of its own."""
+    rates: dict[str, list[float]] = {}
+    alone_ms: list[float] = []
+    with bare_process(scratch) as bare:
+        works: dict[str, Callable[[], float]] = {
+            "encode, 32 at once": lambda: rate(encoder.encode, pixels[:32]),
+            "bare network, folded": lambda: bare("folded"),
+            "bare network, as Keras builds it": lambda: bare("keras"),
+            "encode, 256 at once": lambda: rate(encoder.encode, pixels[:256]),
+        }
+        for turn in range(ROUNDS):
+            for name in list(works)[:: 1 if turn % 2 else -1]:
+                rates.setdefault(name, []).append(works[name]())
+            alone_ms.append(1e3 / rate(encoder.encode, pixels[:1]))
+    ours = rates["encode, 32 at once"]
+    lines = [
+        {
+            "work": name,
+            "photos_per_s": round(statistics.median(rates[name])),
+            "best": round(max(rates[name])),
+            "encode_32_to_this": round(statistics.median(a / b for a, b in zip(ours, rates[name], strict=True)), 2),
+        }
+        for name in works
+    ]
+    colour_ms = 1e3 / rate(colour.features, pixels[:256])
+    return [*lines, {"one photo_ms": round(statistics.median(alone_ms), 1), "its colour_ms": round(colour_ms, 2)}]
+
+
+@contextmanager
+def bare_process(scratch: Path) -> Iterator[Callable[[str], float]]:
+    command = [sys.executable, __file__, str(scratch)]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+
+        def ask(name: str) -> float:
+            process.stdin.write(name + "\n")
+            process.stdin.flush()
+            return float(process.stdout.readline())
+
+        ask("folded")  # waits until it has started
+        ask("keras")
+        yield ask
+        process.stdin.close()
+
+
+def serve_bare(scratch: Path) -> None:
+    """Answer each name on stdin with a rate: one plain call on 32 photos, TensorFlow choosing its own threads."""
+    import tensorflow as tf
+
+    tf.constant(0)  # TensorFlow now runs, so that the encoder's settings of threads come too late
+    from lookalike.model import network
+
+    model = load(scratch / "model")
+    pixels = np.load(scratch / "pixels.npy")[:32]
+    plain = network.extractor(network_table(model.spec), model.spec.input_px, model.spec.layer_sources)
+    network.set_parameters(plain, model.parameters)
+    calls = {"folded": Encoder(scratch / "model").bare, "keras": runtime.compiled(plain, "tensorflow")}
+    for line in sys.stdin:
+        print(rate(calls[line.strip()], pixels), flush=True)
+
+
+def rate(work: Callable[[Pixels], object], pixels: Pixels) -> float:
+    work(pixels)
+    calls, begun = 0, time.perf_counter()
+    while (taken := time.perf_counter() - begun) < ROUND_S:
+        work(pixels)
+        calls += 1
+    return calls * len(pixels) / taken
+
+
+if __name__ == "__main__":
+    serve_bare(Path(sys.argv[1]))
