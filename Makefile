@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 KERNEL_SOURCES := $(wildcard kernels/*.pyx kernels/*.c kernels/*.h)
 
-.PHONY: demo test check format bench bench-kernels clean
+.PHONY: demo test check format bench bench-kernels bench-model clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -33,10 +33,13 @@ $(READY): requirements.lock pyproject.toml $(KERNEL_SOURCES)
 	touch $@
 
 bench: $(READY)
-	$(BIN)/python benchmarks/walk.py
+	$(BIN)/python benchmarks/walk.py $(if $(PHOTOS),"$(PHOTOS)",var/demo/sample-1200)
 
 bench-kernels: $(READY)
 	$(BIN)/python benchmarks/kernels.py
+
+bench-model: $(READY)
+	$(BIN)/python benchmarks/model.py ../shared/data/catalog
 
 clean:
 	rm -rf .venv build var *.egg-info kernels/_hamming.c kernels/*.so
