@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import logging
 import os
 import platform
 import tempfile
@@ -83,6 +84,7 @@ def prepare(asked: argparse.Namespace, scratch: Path) -> tuple[Bench, dict[str, 
     sample, judged = split(asked.catalogue, asked.sample, asked.photos)
     sample_pixels, pixels = (photos(asked.catalogue, rows, SIDE_PX) for rows in (sample, judged))
     start_s = clocked(lambda: runtime.start(len(os.sched_getaffinity(0))))
+    logging.getLogger("tensorflow").setLevel("ERROR")  # it warns that many batch sizes are compiled: they are the point
     fit_s = clocked(lambda: save(fit(sample_pixels, name="bench", seed=SEED), scratch / "model"))
     np.save(scratch / "pixels.npy", pixels)
     encoder, encoder_s = clocked_value(lambda: Encoder(scratch / "model"))
@@ -181,9 +183,16 @@ def clocked(work: Callable[[], object]) -> float:
     return clocked_value(work)[1]
 
 
-def show(results: Any) -> None:
-    for line in results if isinstance(results, list) else [results]:
-        print("  " + "  ".join(f"{key} {value}" for key, value in line.items()), flush=True)
+def show(results: dict[str, Any] | list[dict[str, Any]]) -> None:
+    """Print a dictionary line by line, a list of them as a table."""
+    if isinstance(results, dict):
+        rows = [[key, str(value)] for key, value in results.items()]
+    else:
+        names = list(dict.fromkeys(name for line in results for name in line))
+        rows = [names, *([str(line.get(name, "")) for name in names] for line in results)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), flush=True)
 
 
 def cpu_name() -> str:

@@ -43,7 +43,7 @@ class Judge:
 
     def chance(self) -> dict[str, Any]:
         others = ~self._same_group
-        return {"descriptor": "chance", **{label: share(same[others]) for label, same in self._same.items()}}
+        return {"descriptor": "chance", **{f"{label} P@1": share(same[others]) for label, same in self._same.items()}}
 
 
 def weighted_distances(bits: Bits, parts: Sequence[int], weights: Sequence[int]) -> Distances:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from lookalike.model.folder import load, network_table
 Pixels = NDArray[np.uint8]
 ROUNDS = 9
 ROUND_S = 0.7
+BARE = {"folded": "folded", "keras": "as Keras builds it"}
 
 
 def speed(encoder: Encoder, pixels: Pixels, scratch: Path) -> list[dict[str, Any]]:
@@ -30,26 +32,30 @@ def speed(encoder: Encoder, pixels: Pixels, scratch: Path) -> list[dict[str, Any
     with bare_process(scratch) as bare:
         works: dict[str, Callable[[], float]] = {
             "encode, 32 at once": lambda: rate(encoder.encode, pixels[:32]),
-            "bare network, folded": lambda: bare("folded"),
-            "bare network, as Keras builds it": lambda: bare("keras"),
             "encode, 256 at once": lambda: rate(encoder.encode, pixels[:256]),
+            **{f"bare network, {name}": functools.partial(bare, key) for key, name in BARE.items()},
         }
         for turn in range(ROUNDS):
             for name in list(works)[:: 1 if turn % 2 else -1]:
                 rates.setdefault(name, []).append(works[name]())
             alone_ms.append(1e3 / rate(encoder.encode, pixels[:1]))
-    ours = rates["encode, 32 at once"]
     lines = [
         {
             "work": name,
             "photos_per_s": round(statistics.median(rates[name])),
             "best": round(max(rates[name])),
-            "encode_32_to_this": round(statistics.median(a / b for a, b in zip(ours, rates[name], strict=True)), 2),
+            **{f"to {bare}": ratio(rates[name], rates[f"bare network, {bare}"]) for bare in BARE.values()},
         }
         for name in works
     ]
     colour_ms = 1e3 / rate(colour.features, pixels[:256])
-    return [*lines, {"one photo_ms": round(statistics.median(alone_ms), 1), "its colour_ms": round(colour_ms, 2)}]
+    one = {"one photo": round(statistics.median(alone_ms), 1), "the colour of one photo": round(colour_ms, 2)}
+    return [*lines, *({"work": name, "ms": value} for name, value in one.items())]
+
+
+def ratio(rates: list[float], others: list[float]) -> float:
+    """The median over rounds, so that a neighbour's load strikes both."""
+    return round(statistics.median(a / b for a, b in zip(rates, others, strict=True)), 2)
 
 
 @contextmanager
@@ -63,8 +69,8 @@ def bare_process(scratch: Path) -> Iterator[Callable[[str], float]]:
             process.stdin.flush()
             return float(process.stdout.readline())
 
-        ask("folded")  # waits until it has started
-        ask("keras")
+        for name in BARE:  # waits until it has started
+            ask(name)
         yield ask
         process.stdin.close()
 
