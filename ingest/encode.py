@@ -1,7 +1,7 @@
 """The job: photos of a catalogue -> encoder -> store. It can be killed at any moment and started again.
 
-A piece of the catalogue is decoded while the piece before it is encoded and the one before that is committed.
-Only whole pieces are committed, and a photo that the store already holds unchanged is passed over, so a run
+Photos are decoded some way ahead of the encoder, and a piece is committed while the next one is encoded. Only whole
+pieces are committed, and a photo that the store already holds unchanged is passed over, so a run
 that was killed loses at most the pieces in flight, and a second run of a finished job only looks at each photo.
 """
 
@@ -11,7 +11,8 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
@@ -29,12 +30,13 @@ from lookalike.ingest.images import decode
 from lookalike.ingest.store import Store, codes_column, keys_of
 from lookalike.model.descriptor import Descriptors
 
-# Pieces large enough that a commit to 16 buckets (about 0.3 s) is small beside encoding one (about 8 s on
-# 2 cores), small enough that a killed job loses seconds.
+# A commit to 16 buckets takes about 0.3 s beside the encoder: every 1,024 photos (3 s on two cores) it costs little,
+# and a killed job loses seconds.
 PIECE = 1024
-# Decoding is 1 to 3 ms a photo and runs without the GIL; two threads keep a model on two cores fed.
+# Decoding is 1 ms a photo and runs without the GIL; two threads keep a model on two cores fed.
 DECODERS = 2
-BATCH = 32
+AHEAD = 256
+BATCH = 64
 
 
 class Encodes(Protocol):
@@ -90,14 +92,13 @@ def encode_catalogue(
     started = time.monotonic()
     known = _Fingerprints(store)
     with ThreadPoolExecutor(DECODERS) as decoders, ThreadPoolExecutor(1) as committer:
+        photos = _photos(catalogue, known, side_px, decoders, report, progress)
         commit: Future[object] | None = None
-        for photos, passed_over in _pieces(catalogue, known, side_px, decoders, report, piece):
-            progress(passed_over)
-            rows = _encode(photos, store, encoder, progress)
+        for rows in _pieces(photos, store, encoder, piece, progress):
             if commit is not None:
                 commit.result()
-            commit = committer.submit(store.upsert, rows) if photos else None
-            report.encoded += len(photos)
+            commit = committer.submit(store.upsert, rows)
+            report.encoded += len(rows)
         if commit is not None:
             commit.result()
     if report.encoded:
@@ -107,28 +108,54 @@ def encode_catalogue(
     return report
 
 
-def _pieces(
+def _photos(
     catalogue: Catalogue,
     known: _Fingerprints,
     side_px: int,
     decoders: ThreadPoolExecutor,
     report: Report,
-    piece: int,
-) -> Iterator[tuple[list[Photo], int]]:
-    """Decode piece after piece, one piece ahead of the caller. Gives the photos to encode, and how many need not be."""
-    ahead: list[Future[Photo | Problem | None]] = []
-    for entries in itertools.chain(_chunks(catalogue, piece), [None]):
-        waiting = ahead
-        ahead = [decoders.submit(_load, entry, catalogue.root, side_px, known) for entry in entries or ()]
-        if waiting:
-            photos = _sort_out((future.result() for future in waiting), report)
-            yield photos, len(waiting) - len(photos)
+    progress: Callable[[int], None],
+) -> Iterator[Photo]:
+    """Decode ``AHEAD`` photos before the caller, in order; what need not be encoded is noted and passed over."""
+    waiting: deque[Future[Photo | Problem | None]] = deque()
+
+    def first() -> Iterator[Photo]:
+        outcome = waiting.popleft().result()
+        if isinstance(outcome, Photo):
+            entry = outcome.entry
+            report.notes.extend(Problem(note, entry.image_id, entry.photo) for note in entry.notes)
+            yield outcome
+            return
+        progress(1)
+        if outcome is None:
+            report.unchanged += 1
+        else:
+            report.problems.append(outcome)
+
+    for row in catalogue:
+        waiting.append(decoders.submit(_load, row, catalogue.root, side_px, known))
+        if len(waiting) == AHEAD:
+            yield from first()
+    while waiting:
+        yield from first()
 
 
-def _chunks(catalogue: Catalogue, size: int) -> Iterator[list[Entry | Problem]]:
-    rows = iter(catalogue)
-    while chunk := list(itertools.islice(rows, size)):
-        yield chunk
+def _pieces(
+    photos: Iterator[Photo], store: Store, encoder: Encodes, piece: int, progress: Callable[[int], None]
+) -> Iterator[pa.Table]:
+    """Encode batch after batch, and give the rows of ``piece`` photos at a time."""
+    tables: list[pa.Table] = []
+    while batch := list(itertools.islice(photos, min(BATCH, piece - sum(map(len, tables))))):
+        codes = encoder.encode(np.stack([photo.pixels for photo in batch]))
+        entries = [photo.entry for photo in batch]
+        locations = [photo.location for photo in batch]
+        tables.append(rows_table(store, entries, locations, [photo.fingerprint for photo in batch], codes))
+        progress(len(batch))
+        if sum(map(len, tables)) == piece:
+            yield pa.concat_tables(tables)
+            tables = []
+    if tables:
+        yield pa.concat_tables(tables)
 
 
 def _load(row: Entry | Problem, root: Path, side_px: int, known: _Fingerprints) -> Photo | Problem | None:
@@ -148,47 +175,11 @@ def _load(row: Entry | Problem, root: Path, side_px: int, known: _Fingerprints) 
     return Photo(row, str(path), fingerprint, pixels)
 
 
-def _sort_out(loaded: Iterable[Photo | Problem | None], report: Report) -> list[Photo]:
-    photos = []
-    for outcome in loaded:
-        if outcome is None:
-            report.unchanged += 1
-        elif isinstance(outcome, Problem):
-            report.problems.append(outcome)
-        else:
-            photos.append(outcome)
-            entry = outcome.entry
-            report.notes.extend(Problem(note, entry.image_id, entry.photo) for note in entry.notes)
-    return photos
-
-
 def _fingerprint(entry: Entry, path: Path) -> int:
     """Hash all that decides a row: its fields, and its file's place, size and time of change."""
     stat = path.stat()
     told = json.dumps([*map(str, astuple(entry)), str(path), stat.st_size, stat.st_mtime_ns])
     return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest(), "little")
-
-
-def _encode(photos: list[Photo], store: Store, encoder: Encodes, progress: Callable[[int], None]) -> pa.Table:
-    parts = []
-    for start in range(0, len(photos), BATCH):
-        batch = photos[start : start + BATCH]
-        parts.append(encoder.encode(np.stack([photo.pixels for photo in batch])))
-        progress(len(batch))
-    return rows_table(
-        store,
-        [photo.entry for photo in photos],
-        [photo.location for photo in photos],
-        [photo.fingerprint for photo in photos],
-        Descriptors(
-            np.concatenate([part.short for part in parts] or [_no_codes(store.manifest.short_words)]),
-            np.concatenate([part.long for part in parts] or [_no_codes(store.manifest.long_words)]),
-        ),
-    )
-
-
-def _no_codes(words: int) -> NDArray[np.uint64]:
-    return np.empty((0, words), np.uint64)
 
 
 def rows_table(
