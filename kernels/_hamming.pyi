@@ -3,20 +3,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.kernels.values import Query
+
 LEVELS: dict[str, int]
 
 def scan(query: NDArray[np.uint64], rows: NDArray[np.uint64], out: NDArray[np.uint16], level: int) -> None: ...
 def population(rows: NDArray[np.uint64], level: int) -> int: ...
 def search(
     kind: Literal["two_phase", "candidates", "exhaustive"],
-    query_shorts: NDArray[np.uint64],
-    query_longs: NDArray[np.uint64],
-    word_weights: NDArray[np.uint64],
-    counts: NDArray[np.uint64],
-    candidates: NDArray[np.uint64],
+    queries: tuple[Query, ...],
     shorts: NDArray[np.uint64],
     longs: NDArray[np.uint64],
     keys: NDArray[np.uint64],
+    component_words: tuple[int, ...],
     allowed: NDArray[np.uint64] | None,
     threads: int,
     level: int,

@@ -76,64 +76,85 @@ def population(const uint64_t[:, ::1] rows, int level):
     return bits
 
 
-cdef object _copy(const void *source, size_t count, object dtype):
-    out = np.empty(count, dtype)
-    cdef unsigned char[::1] target
-    if count:
-        target = out.view(np.uint8)
-        memcpy(&target[0], source, target.shape[0])
-    return out
+_INT64, _UINT16, _UINT32, _UINT8 = np.dtype(np.int64), np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.uint8)
+_empty = np.empty
+
+
+cdef object _copy(const void *source, size_t size, object dtype):
+    """A new array of ``size`` bytes."""
+    out = _empty(size, _UINT8)
+    cdef unsigned char[::1] target = out
+    if size:
+        memcpy(&target[0], source, size)
+    return out.view(dtype)
+
+
+cdef int _fill(hm_query *to, object query, tuple component_words, uint64_t *weights) except -1:
+    """Point at one query's codes, which stay where they are while the query lives, and spread its weights over words."""
+    cdef const uint64_t[::1] short = query.short
+    cdef const uint64_t[::1] long = query.long
+    cdef int word = 0
+    cdef uint64_t weight
+    to.short_code = &short[0]
+    to.long_code = &long[0]
+    to.word_weights = weights
+    to.count = query.count
+    to.candidates = query.candidates
+    for component, words in enumerate(component_words):
+        weight = query.weights[component]
+        for word in range(word, word + <int>words):
+            weights[word] = weight
+        word += 1
+    return 0
 
 
 def search(
     str kind,
-    const uint64_t[:, ::1] query_shorts,
-    const uint64_t[:, ::1] query_longs,
-    const uint64_t[:, ::1] word_weights,
-    const uint64_t[::1] counts,
-    const uint64_t[::1] candidates,
+    tuple queries,
     const uint64_t[:, ::1] shorts,
     const uint64_t[:, ::1] longs,
     const uint64_t[::1] keys,
+    tuple component_words,
     const uint64_t[::1] allowed,
     int threads,
     int level,
 ):
-    """Search for all queries; per query a tuple of (rows, short distances, long distances, histogram)."""
-    cdef size_t i, query_count = query_shorts.shape[0]
-    cdef int failed, bits = 64 * shorts.shape[1]
+    """Search for all queries; per query a tuple of (rows, short distances, long distances, histogram).
+
+    After a scan the interpreter's own memory has left the cache, so that each step in Python costs several times what
+    it costs in a loop of its own: queries are read in place, with few calls of NumPy.
+    """
+    cdef size_t i, query_count = len(queries)
+    cdef int failed, bits = 64 * shorts.shape[1], long_words = longs.shape[1]
     cdef hm_codes codes
     cdef search_function function = (
         hm_two_phase if kind == "two_phase" else hm_candidates if kind == "candidates" else hm_exhaustive
     )
     codes.n = shorts.shape[0]
     codes.short_words = shorts.shape[1]
-    codes.long_words = longs.shape[1]
+    codes.long_words = long_words
     codes.short_codes = &shorts[0, 0] if codes.n else NULL
     codes.long_codes = &longs[0, 0] if codes.n else NULL
     codes.keys = &keys[0] if codes.n else NULL
     codes.allowed = &allowed[0] if allowed is not None and codes.n else NULL
-    cdef hm_query *queries = <hm_query *>calloc(query_count + 1, sizeof(hm_query))
+    cdef hm_query *asked = <hm_query *>calloc(query_count + 1, sizeof(hm_query))
+    cdef uint64_t *weights = <uint64_t *>calloc(query_count * long_words + 1, sizeof(uint64_t))
     cdef hm_found *found = <hm_found *>calloc(query_count + 1, sizeof(hm_found))
     try:
-        if queries == NULL or found == NULL:
+        if asked == NULL or weights == NULL or found == NULL:
             raise MemoryError
         for i in range(query_count):
-            queries[i].short_code = &query_shorts[i, 0]
-            queries[i].long_code = &query_longs[i, 0]
-            queries[i].word_weights = &word_weights[i, 0]
-            queries[i].count = counts[i]
-            queries[i].candidates = candidates[i]
+            _fill(&asked[i], queries[i], component_words, weights + i * long_words)
         with nogil:
-            failed = function(hm_variants[level], &codes, queries, query_count, threads, found)
+            failed = function(hm_variants[level], &codes, asked, query_count, threads, found)
         if failed:
             raise MemoryError("no memory for the candidates of this search")
         return [
             (
-                _copy(found[i].row, found[i].rows, np.int64),
-                _copy(found[i].short_distance, found[i].rows, np.uint16),
-                _copy(found[i].long_distance, found[i].rows, np.uint32),
-                _copy(found[i].histogram, bits + 1, np.int64),
+                _copy(found[i].row, found[i].rows * sizeof(int64_t), _INT64),
+                _copy(found[i].short_distance, found[i].rows * sizeof(uint16_t), _UINT16),
+                _copy(found[i].long_distance, found[i].rows * sizeof(uint32_t), _UINT32),
+                _copy(found[i].histogram, (bits + 1) * sizeof(int64_t), _INT64),
             )
             for i in range(query_count)
         ]
@@ -141,4 +162,5 @@ def search(
         if found != NULL:
             hm_found_free(found, query_count)
         free(found)
-        free(queries)
+        free(weights)
+        free(asked)

@@ -15,11 +15,22 @@ static void drop_beyond_threshold(hm_collector *c) {
         c->hits[kept] = c->hits[i];
         kept += hm_hit_distance(c->hits[i]) <= c->threshold;
     }
-    c->used = kept;
+    c->used = c->counted = kept;
+}
+
+void hm_collector_count(hm_collector *c) {
+    for (; c->counted < c->used; c->counted++) {
+        int distance = hm_hit_distance(c->hits[c->counted]);
+        c->histogram[distance]++;
+        c->within += distance <= c->threshold; /* planes are asked for a whole block before any hit is counted */
+    }
+    while (c->within - (uint64_t)c->histogram[c->threshold] >= c->need)
+        c->within -= (uint64_t)c->histogram[c->threshold--];
 }
 
 /* Dropping old hits is tried first; it must free half, or else growing is cheaper. */
 int hm_collector_grow(hm_collector *c, size_t extra) {
+    hm_collector_count(c);
     drop_beyond_threshold(c);
     if (c->room - c->used >= extra && c->used <= c->room / 2) return 0;
     size_t room = 2 * (c->used + extra);

@@ -28,16 +28,25 @@ static inline uint64_t hm_hit_row(uint64_t hit) { return hit & (HM_MAX_ROWS - 1)
 /* A loop that appends hits may write this many words past the last one (it stores whole registers). */
 #define HM_SPILL 8
 
-/* Two queries, prepared for counting their distances to a block of planes together (see sliced.h). */
-#define HM_BLOCK_PLANES (2 * HM_MAX_SHORT_BITS + 1)
-#define HM_COUNTER_BITS 9 /* distances are 0 to 256 */
+/* Three queries, prepared for counting their distances to a block of planes together (see sliced.h). */
+#define HM_TRIO 3
+#define HM_TRIO_CLASSES 4        /* where they agree; where the second, the third, or both differ from the first */
+#define HM_BLOCK_PLANES (HM_MAX_SHORT_BITS + 1)
+#define HM_COUNTER_BITS 9        /* a count is 0 to 256 */
+#define HM_SMALL_COUNTER_BITS 7  /* the same where no class has more than 127 members, as is usual */
 typedef struct {
-    /* byte offsets of the planes where the queries agree, padded to sixteens, then of those where they differ */
-    uint16_t list[HM_MAX_SHORT_BITS + 32];
-    int sixteens[2];
-    int differing, thresholds[2];
-    uint64_t limit_bits[2][HM_COUNTER_BITS + 1]; /* the thresholds, each bit spread over a word */
-} hm_pair;
+    /* Byte offsets of planes, class by class: first where the first query has a 1, then where it has a 0, each padded to
+     * eights. */
+    uint16_t list[HM_MAX_SHORT_BITS + 8 * 2 * HM_TRIO_CLASSES];
+    int eights[HM_TRIO_CLASSES][2];
+    uint64_t start_bits[HM_TRIO_CLASSES][HM_COUNTER_BITS]; /* see count_class */
+    int small;                                             /* no class has more than 127 members */
+    int offsets[HM_TRIO], thresholds[HM_TRIO];
+    uint64_t limit_bits[HM_TRIO][HM_COUNTER_BITS + 1]; /* the thresholds, each bit spread over a word */
+} hm_trio;
+
+/* The sum of two counts; those of 9 bits are over disjoint places, so that their sum is at most 256 again. */
+static inline int hm_sum_bits(int bits) { return bits < HM_COUNTER_BITS ? bits + 1 : bits; }
 
 /* The innermost loops of one instruction set. */
 typedef struct {
@@ -54,13 +63,14 @@ typedef struct {
     /* How many bits are set in n words? */
     uint64_t (*population)(const uint64_t *words, size_t n);
 
-    /* Many queries against 64 * lanes rows: turn the block into planes, ask which rows are within the thresholds of a
-     * pair of queries (a mask of `lanes` words each), list the rows of a mask as `within` does. */
-    int lanes;
+    /* Many queries against 64 * lanes rows: turn the block into planes; ask which rows are within the thresholds of three
+     * queries (masks of `lanes` words, the queries' masks `stride` words apart). Then list the rows of a mask of up to 64
+     * words as `within` does; the mask is used up. It pays from `planes_from` queries on. */
+    int lanes, planes_from;
     void (*slice_block)(const uint64_t *rows, int words, void *planes);
-    void (*pair_masks)(const void *planes, const hm_pair *pair, uint64_t *masks);
-    size_t (*mask_hits)(uint64_t *mask, const uint64_t *query, const uint64_t *rows, int words, uint64_t first,
-                        uint64_t *out);
+    void (*trio_masks)(const void *planes, const hm_trio *trio, uint64_t *masks, size_t stride);
+    size_t (*mask_hits)(uint64_t *mask, int mask_words, const uint64_t *query, const uint64_t *rows, int words,
+                        uint64_t first, uint64_t *out);
 } hm_loops;
 
 #define HM_MAX_LANES 8
@@ -71,16 +81,19 @@ extern const hm_loops *const hm_variants[]; /* slowest first, ends with NULL; th
 extern const hm_loops hm_portable, hm_popcnt, hm_avx2, hm_avx512, hm_neon;
 
 /* Rows that were found at or below a threshold which only ever falls: it is the smallest distance that still keeps
- * `need` rows of those seen so far. The histogram is exact at and below the threshold. */
+ * `need` rows of those counted so far. The histogram is exact at and below the threshold once all are counted. */
 typedef struct {
     uint64_t *hits;
-    size_t used, room;
+    size_t used, counted, room;
     uint64_t need, within; /* rows wanted; rows seen at or below the threshold */
     int threshold, first_threshold;
     int64_t histogram[HM_MAX_SHORT_BITS + 1];
 } hm_collector;
 
+#define HM_COUNT_FROM 64
+
 void hm_collector_start(hm_collector *c, int threshold, uint64_t need);
+void hm_collector_count(hm_collector *c); /* those taken in since the last time; the threshold may fall */
 int hm_collector_grow(hm_collector *c, size_t extra);
 void hm_collector_free(hm_collector *c);
 
@@ -89,13 +102,11 @@ static inline int hm_collector_reserve(hm_collector *c, size_t extra) {
     return c->room - c->used >= extra + HM_SPILL ? 0 : hm_collector_grow(c, extra + HM_SPILL);
 }
 
-/* Take in the hits that a loop wrote at hits + used. */
-static inline void hm_collector_count(hm_collector *c, size_t added) {
-    for (size_t i = c->used; i < c->used + added; i++) c->histogram[hm_hit_distance(c->hits[i])]++;
+/* Take in the hits that a loop wrote at hits + used. Counting waits until there are many: a few at a time, the end of the
+ * loop surprises the branch predictor each time. */
+static inline void hm_collector_take(hm_collector *c, size_t added) {
     c->used += added;
-    c->within += added;
-    while (c->within - (uint64_t)c->histogram[c->threshold] >= c->need)
-        c->within -= (uint64_t)c->histogram[c->threshold--];
+    if (c->used - c->counted >= HM_COUNT_FROM) hm_collector_count(c);
 }
 
 /* The best `limit` of the rows offered, by (distance, key, position): a heap with the worst on top. */

@@ -207,17 +207,13 @@ def _search(
         return [getattr(_reference, kind)(query, codes, allowed) for query in queries]
     if not queries:
         return []
-    weights = np.array([query.weights for query in queries], np.uint64)
     answers = _hamming.search(
         kind,
-        np.stack([query.short for query in queries]),
-        np.stack([query.long for query in queries]),
-        np.repeat(weights, codes.component_words, axis=1),
-        np.array([query.count for query in queries], np.uint64),
-        np.array([query.candidates for query in queries], np.uint64),
+        tuple(queries),
         codes.short,
         codes.long,
         codes.keys,
+        codes.component_words,
         allowed,
         min(index(threads), _CPUS),
         _LEVELS[variant],

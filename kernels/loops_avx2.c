@@ -14,6 +14,11 @@ TARGET HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry) {
 
 TARGET HM_INLINE plane borrow(plane a, plane b, plane c) { return (b & c) | (~a & (b | c)); }
 
+TARGET HM_INLINE unsigned lanes_with_bits(plane p) {
+    __m256i empty = _mm256_cmpeq_epi64((__m256i)p, _mm256_setzero_si256());
+    return 15 & ~(unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(empty));
+}
+
 TARGET HM_INLINE __m256i load(const uint64_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
 /* The bits that differ in each 64-bit lane. */
@@ -109,8 +114,9 @@ const hm_loops hm_avx2 = {
     .weighted = weighted,
     .population = population,
     .lanes = LANES,
+    .planes_from = 5,
     .slice_block = slice_block,
-    .pair_masks = pair_masks,
+    .trio_masks = trio_masks,
     .mask_hits = mask_hits,
 };
 #endif

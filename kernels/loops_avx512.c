@@ -16,6 +16,8 @@ TARGET HM_INLINE plane borrow(plane a, plane b, plane c) {
     return (plane)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x8e);
 }
 
+TARGET HM_INLINE unsigned lanes_with_bits(plane p) { return _mm512_test_epi64_mask((__m512i)p, (__m512i)p); }
+
 TARGET HM_INLINE __m512i load(const uint64_t *p) { return _mm512_loadu_si512((const void *)p); }
 
 TARGET HM_INLINE __m512i bits_that_differ(const uint64_t *row, __m512i query) {
@@ -130,8 +132,9 @@ const hm_loops hm_avx512 = {
     .weighted = weighted,
     .population = population,
     .lanes = LANES,
+    .planes_from = 8,
     .slice_block = slice_block,
-    .pair_masks = pair_masks,
+    .trio_masks = trio_masks,
     .mask_hits = mask_hits,
 };
 #endif

@@ -14,6 +14,8 @@ HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry) {
 
 HM_INLINE plane borrow(plane a, plane b, plane c) { return (b & c) | (~a & (b | c)); }
 
+HM_INLINE unsigned lanes_with_bits(plane p) { return (unsigned)(p[0] != 0) | (unsigned)(p[1] != 0) << 1; }
+
 static inline uint64x2_t bits_that_differ(const uint64_t *a, const uint64_t *b) {
     uint8x16_t x = vreinterpretq_u8_u64(veorq_u64(vld1q_u64(a), vld1q_u64(b)));
     return vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(vcntq_u8(x))));
@@ -62,8 +64,9 @@ const hm_loops hm_neon = {
     .weighted = weighted,
     .population = population,
     .lanes = LANES,
+    .planes_from = 5,
     .slice_block = slice_block,
-    .pair_masks = pair_masks,
+    .trio_masks = trio_masks,
     .mask_hits = mask_hits,
 };
 #endif

@@ -13,8 +13,9 @@ const hm_loops hm_popcnt = {
     .weighted = weighted,
     .population = population,
     .lanes = LANES,
+    .planes_from = 8,
     .slice_block = slice_block,
-    .pair_masks = pair_masks,
+    .trio_masks = trio_masks,
     .mask_hits = mask_hits,
 };
 #endif

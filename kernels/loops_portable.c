@@ -12,7 +12,8 @@ const hm_loops hm_portable = {
     .weighted = weighted,
     .population = population,
     .lanes = LANES,
+    .planes_from = 1,
     .slice_block = slice_block,
-    .pair_masks = pair_masks,
+    .trio_masks = trio_masks,
     .mask_hits = mask_hits,
 };

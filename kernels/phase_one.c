@@ -4,11 +4,11 @@
 #include <string.h>
 
 #define BLOCK_ROWS 2048 /* 64 KB of 256-bit codes; a multiple of 64, so that a block starts at a whole word of the bitmap */
+#define MASK_WORDS (BLOCK_ROWS / 64)
 #define SAMPLE_RUNS 64  /* a sample is so many runs of rows, evenly spread */
 #define SAMPLE_RUN_ROWS 128
 #define SAMPLE_FROM_ROWS (16 * SAMPLE_RUNS * SAMPLE_RUN_ROWS)
 #define GATHER_BELOW 5 /* allowed rows are gathered when fewer than 1 in so many are allowed (measured at 20M rows) */
-#define SLICE_FROM 6   /* queries that repay turning a block into planes */
 #define LOOSE 16       /* a query that wants more than 1 row in so many is cheaper row by row */
 
 /* Rows that lie together in memory. Their numbers are first, first + 1 and so on, or with ids: ids[0], ids[1] (first: 0). */
@@ -23,11 +23,12 @@ typedef struct {
     hm_collector *collectors;
     size_t start, end;
     uint64_t allowed_rows;
-    size_t sliced_count; /* queries that are answered in pairs from planes */
+    size_t sliced_count; /* queries that are answered in trios from planes */
     size_t *sliced;      /* which */
     uint8_t *by_row;     /* per query: it is scanned row by row */
-    hm_pair *pairs;
+    hm_trio *trios;
     void *planes;
+    uint64_t *masks; /* per sliced query BLOCK_ROWS bits: its rows within the threshold */
     uint64_t *gathered, *ids, *next_ids;
 } slice_scan;
 
@@ -113,7 +114,7 @@ static void name_rows(uint64_t *hits, size_t n, const uint64_t *ids) {
 /* Take in the hits that a loop wrote for a query; those of gathered rows still count from 0. */
 static void take_hits(hm_collector *c, size_t added, const row_block *block) {
     if (block->ids) name_rows(c->hits + c->used, added, block->ids);
-    hm_collector_count(c, added);
+    hm_collector_take(c, added);
 }
 
 static int scan_by_row(const slice_scan *scan, size_t q, const row_block *block) {
@@ -129,7 +130,7 @@ static int scan_by_row(const slice_scan *scan, size_t q, const row_block *block)
 static int collect_mask(const slice_scan *scan, size_t q, uint64_t *mask, const row_block *block) {
     hm_collector *c = &scan->collectors[q];
     if (hm_collector_reserve(c, block->n)) return -1;
-    size_t added = scan->s->loops->mask_hits(mask, scan->s->queries[q].short_code, block->rows,
+    size_t added = scan->s->loops->mask_hits(mask, (int)(block->n / 64), scan->s->queries[q].short_code, block->rows,
                                              scan->s->codes->short_words, block->first, c->hits + c->used);
     take_hits(c, added, block);
     return 0;
@@ -142,19 +143,39 @@ static void prefetch_following(const row_block *block, int words, size_t i, size
     for (size_t at = bytes * i / n / 64 * 64; at < bytes * (i + 1) / n; at += 64) __builtin_prefetch((const void *)(next + at), 0, 2); /* L2: L1 holds the planes */
 }
 
-/* All sliced queries, two at a time, over a block of just as many rows as planes have bits. */
-static int scan_in_pairs(const slice_scan *scan, const row_block *block) {
-    const hm_loops *loops = scan->s->loops;
-    loops->slice_block(block->rows, scan->s->codes->short_words, scan->planes);
-    for (size_t i = 0; i < scan->sliced_count; i += 2) {
-        size_t one = scan->sliced[i], other = scan->sliced[i + 1 < scan->sliced_count ? i + 1 : i];
-        uint64_t masks[2 * HM_MAX_LANES];
-        prefetch_following(block, scan->s->codes->short_words, i / 2, (scan->sliced_count + 1) / 2);
-        hm_pair_thresholds(&scan->pairs[i / 2], scan->collectors[one].threshold, scan->collectors[other].threshold);
-        loops->pair_masks(scan->planes, &scan->pairs[i / 2], masks);
-        if (collect_mask(scan, one, masks, block)) return -1;
-        if (one != other && collect_mask(scan, other, masks + loops->lanes, block)) return -1;
+/* Which rows of a block, just as many as planes have bits, are near the sliced queries? Three queries at a time. */
+static void mask_in_trios(const slice_scan *scan, const row_block *block, uint64_t *masks) {
+    const search *s = scan->s;
+    size_t trios = (scan->sliced_count + HM_TRIO - 1) / HM_TRIO;
+    s->loops->slice_block(block->rows, s->codes->short_words, scan->planes);
+    for (size_t i = 0; i < trios; i++, masks += HM_TRIO * MASK_WORDS) {
+        prefetch_following(block, s->codes->short_words, i, trios);
+        s->loops->trio_masks(scan->planes, &scan->trios[i], masks, MASK_WORDS);
     }
+}
+
+/* Query i of the sliced ones; the last makes up a trio. */
+static size_t sliced_query(const slice_scan *scan, size_t i) { return scan->sliced[min_size(i, scan->sliced_count - 1)]; }
+
+static void set_thresholds(const slice_scan *scan) {
+    for (size_t i = 0; i < scan->sliced_count; i += HM_TRIO) {
+        int thresholds[HM_TRIO];
+        for (size_t j = 0; j < HM_TRIO; j++) thresholds[j] = scan->collectors[sliced_query(scan, i + j)].threshold;
+        hm_trio_thresholds(&scan->trios[i / HM_TRIO], thresholds);
+    }
+}
+
+/* All sliced queries over a block: all its masks first, for the hits of one query cost less in longer runs. */
+static int scan_in_trios(const slice_scan *scan, const row_block *block) {
+    row_block part = *block;
+    part.n = 64 * (size_t)scan->s->loops->lanes;
+    set_thresholds(scan);
+    for (size_t row = 0; row < block->n; row += part.n) {
+        mask_in_trios(scan, &part, scan->masks + row / 64);
+        part.rows += part.n * (size_t)scan->s->codes->short_words;
+    }
+    for (size_t i = 0; i < scan->sliced_count; i++)
+        if (collect_mask(scan, scan->sliced[i], scan->masks + i * MASK_WORDS, block)) return -1;
     return 0;
 }
 
@@ -172,13 +193,10 @@ static int scan_block(const slice_scan *scan, row_block block) {
     for (size_t q = 0; q < scan->s->query_count; q++)
         if (scan->by_row[q] && scan_by_row(scan, q, &block)) return -1;
     if (!scan->sliced_count) return 0;
-    size_t step = 64 * (size_t)scan->s->loops->lanes;
-    while (block.n >= step) {
-        row_block part = block;
-        part.n = step;
-        if (scan_in_pairs(scan, &part)) return -1;
-        skip_rows(&block, step, scan->s->codes->short_words);
-    }
+    row_block whole = block;
+    whole.n -= block.n % (64 * (size_t)scan->s->loops->lanes);
+    if (scan_in_trios(scan, &whole)) return -1;
+    skip_rows(&block, whole.n, scan->s->codes->short_words);
     for (size_t i = 0; block.n && i < scan->sliced_count; i++)
         if (scan_by_row(scan, scan->sliced[i], &block)) return -1;
     return 0;
@@ -226,13 +244,13 @@ static void plan(slice_scan *scan) {
     const search *s = scan->s;
     for (size_t q = 0; q < s->query_count; q++) {
         hm_collector_start(&scan->collectors[q], guess_threshold(scan, q), s->queries[q].candidates);
-        scan->by_row[q] = s->query_count < SLICE_FROM || s->queries[q].candidates > scan->allowed_rows / LOOSE;
+        scan->by_row[q] = s->query_count < (size_t)s->loops->planes_from || s->queries[q].candidates > scan->allowed_rows / LOOSE;
         if (!scan->by_row[q]) scan->sliced[scan->sliced_count++] = q;
     }
-    for (size_t i = 0; i < scan->sliced_count; i += 2) {
-        size_t other = scan->sliced[i + 1 < scan->sliced_count ? i + 1 : i];
-        hm_pair_queries(s->queries[scan->sliced[i]].short_code, s->queries[other].short_code, s->codes->short_words,
-                        s->loops->lanes, &scan->pairs[i / 2]);
+    for (size_t i = 0; i < scan->sliced_count; i += HM_TRIO) {
+        const uint64_t *trio[HM_TRIO];
+        for (size_t j = 0; j < HM_TRIO; j++) trio[j] = s->queries[sliced_query(scan, i + j)].short_code;
+        hm_trio_prepare(trio, s->codes->short_words, s->loops->lanes, &scan->trios[i / HM_TRIO]);
     }
 }
 
@@ -242,6 +260,7 @@ static int scan_again(slice_scan *scan) {
     scan->sliced_count = 0;
     for (size_t q = 0; q < scan->s->query_count; q++) {
         hm_collector *c = &scan->collectors[q];
+        hm_collector_count(c);
         scan->by_row[q] = c->within < c->need && c->first_threshold < bits;
         if (!scan->by_row[q]) continue;
         hm_collector_free(c);
@@ -260,22 +279,25 @@ void hm_scan_slice(void *context, int part) {
     size_t words = (size_t)s->codes->short_words;
     scan.sliced = hm_take((s->query_count + 1) * sizeof *scan.sliced);
     scan.by_row = hm_take(s->query_count + 1);
-    scan.pairs = hm_take((s->query_count / 2 + 1) * sizeof *scan.pairs);
+    scan.trios = hm_take((s->query_count / HM_TRIO + 1) * sizeof *scan.trios);
+    scan.masks = hm_take((s->query_count + HM_TRIO) * MASK_WORDS * sizeof *scan.masks);
     scan.planes = hm_take(HM_BLOCK_PLANES * HM_MAX_LANES * sizeof(uint64_t));
     scan.gathered = hm_take(BLOCK_ROWS * words * sizeof *scan.gathered);
     scan.ids = hm_take(BLOCK_ROWS * sizeof *scan.ids);
     scan.next_ids = hm_take(BLOCK_ROWS * sizeof *scan.next_ids);
-    s->failed[part] = !scan.sliced || !scan.by_row || !scan.pairs || !scan.planes || !scan.gathered || !scan.ids ||
+    s->failed[part] = !scan.sliced || !scan.by_row || !scan.trios || !scan.masks || !scan.planes || !scan.gathered || !scan.ids ||
                       !scan.next_ids;
     if (!s->failed[part]) {
         plan(&scan);
         s->failed[part] = scan_rows(&scan) || scan_again(&scan);
+        for (size_t q = 0; q < s->query_count; q++) hm_collector_count(&scan.collectors[q]);
     }
     hm_give(scan.next_ids);
     hm_give(scan.ids);
     hm_give(scan.gathered);
     hm_give(scan.planes);
-    hm_give(scan.pairs);
+    hm_give(scan.masks);
+    hm_give(scan.trios);
     hm_give(scan.by_row);
     hm_give(scan.sliced);
 }

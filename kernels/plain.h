@@ -10,6 +10,8 @@ TARGET HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry) {
 
 TARGET HM_INLINE plane borrow(plane a, plane b, plane c) { return (b & c) | (~a & (b | c)); }
 
+TARGET HM_INLINE unsigned lanes_with_bits(plane p) { return (unsigned)(p[0] != 0) | (unsigned)(p[1] != 0) << 1; }
+
 TARGET static void distances(const uint64_t *query, const uint64_t *rows, size_t n, int words, uint16_t *out) {
     scalar_distances(query, rows, n, words, out);
 }

@@ -53,9 +53,9 @@ const uint64_t *hm_uneven_weights(const hm_query *query, int words, uint64_t *fa
 /* Phase one over slice `part` of the search that is the context: fills its collectors. */
 void hm_scan_slice(void *context, int part);
 
-/* Prepare two queries for being counted together, on planes of `lanes` words. */
-void hm_pair_queries(const uint64_t *one, const uint64_t *other, int words, int lanes, hm_pair *pair);
-void hm_pair_thresholds(hm_pair *pair, int one, int other);
+/* Prepare three queries (of which some may be the same) for being counted together, on planes of `lanes` words. */
+void hm_trio_prepare(const uint64_t *const queries[HM_TRIO], int words, int lanes, hm_trio *trio);
+void hm_trio_thresholds(hm_trio *trio, const int thresholds[HM_TRIO]);
 
 /* Room for an answer of `rows` rows; 0, or -1 without memory. */
 int hm_found_reserve(hm_found *found, size_t rows);

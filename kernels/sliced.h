@@ -2,14 +2,15 @@
  *
  * The rows of a block are turned on their side: plane b holds bit b of every row, one row per bit of a register. Adding
  * up planes with full adders (two instructions each with AVX-512) then counts differing bits for 512 rows at once.
- * Two queries share most of that work. Where they agree, a plane counts alike for both; where they differ, it counts for
- * one exactly when it does not for the other. So with
- *     E = differing bits among the places where the two queries agree,
- *     N = bits that differ from the first query among the m places where the queries disagree,
- * the distances are E + N and E + m - N, and every plane is added once for both.
+ * Three queries share most of that work. Say that a plane counts when its bit differs from the first query's; in places
+ * where the second query differs from the first, it counts for the second exactly when it does not for the first. So the
+ * places fall into four classes, by whether the second and the third query differ from the first there, and with A, B, C
+ * and D counted over the classes (none, second, third, both), of b, c and d members,
+ *     the distances are A + B + C + D, A + C + b + d - (B + D) and A + B + c + d - (C + D),
+ * and every plane is added once for all three. Four queries would need eight classes, whose sums cost what is saved.
  *
  * The including file defines LANES (64-bit words of a register) and TARGET (the attribute of its functions) before, and
- * full_adder and borrow after; this file defines slice_block, pair_masks and mask_hits.
+ * full_adder, borrow and lanes_with_bits after; this file defines slice_block, trio_masks and mask_hits.
  */
 #include "loops_scalar.h"
 
@@ -19,6 +20,8 @@ typedef uint64_t plane __attribute__((vector_size(8 * LANES)));
 TARGET HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry);
 /* The majority of ~a, b and c. */
 TARGET HM_INLINE plane borrow(plane a, plane b, plane c);
+/* Bit i: is any bit of lane i set? */
+TARGET HM_INLINE unsigned lanes_with_bits(plane p);
 
 #if LANES == 2
 #define EVEN 0, 2
@@ -93,20 +96,15 @@ TARGET HM_INLINE void transpose_bits(plane *v) {
     for (int i = 0; i < 64; i += 8) swap_eight(v + i, 1, 1, masks + 3);
 }
 
-TARGET HM_INLINE void slice_words(const uint64_t *rows, int words, plane *out) {
+TARGET HM_INLINE void slice_words(const uint64_t *rows, int words, plane *planes) {
     uint64_t dealt[64 * LANES * HM_MAX_SHORT_WORDS];
-    plane columns[64 * HM_MAX_SHORT_WORDS];
     deal_rows(rows, words, dealt);
-    for (int i = 0; i < 64; i++) split_words(dealt + i * LANES * words, words, columns + i);
-    for (int w = 0; w < words; w++) transpose_bits(columns + 64 * w);
-    for (int bit = 0; bit < 64 * words; bit++) {
-        out[2 * bit] = columns[bit];
-        out[2 * bit + 1] = ~columns[bit];
-    }
-    out[2 * HM_MAX_SHORT_BITS] = (plane){0}; /* the plane of padding */
+    for (int i = 0; i < 64; i++) split_words(dealt + i * LANES * words, words, planes + i);
+    for (int w = 0; w < words; w++) transpose_bits(planes + 64 * w);
+    planes[HM_MAX_SHORT_BITS] = (plane){0}; /* the plane of padding */
 }
 
-/* Lay 64 * LANES rows out as planes: 2b is bit b, 2b + 1 its complement. Row r is bit r % 64 of lane r / 64. */
+/* Lay 64 * LANES rows out as planes. Row r is bit r % 64 of lane r / 64. */
 TARGET static void slice_block(const uint64_t *rows, int words, void *planes) {
     switch (words) {
         case 1: slice_words(rows, 1, planes); break;
@@ -116,42 +114,63 @@ TARGET static void slice_block(const uint64_t *rows, int words, void *planes) {
     }
 }
 
-/* Add sixteen planes to the lower half of a counter; what is returned is worth 16 per bit. `list` holds byte offsets. */
-TARGET HM_INLINE plane add_sixteen(const char *planes, const uint16_t *list, plane count[4]) {
-    plane two[2], four[2], eight[2], sixteen;
-    for (int half = 0; half < 2; half++) {
-        for (int quarter = 0; quarter < 2; quarter++, list += 4) {
-            const plane *a = (const plane *)(planes + list[0]), *b = (const plane *)(planes + list[1]);
-            const plane *c = (const plane *)(planes + list[2]), *d = (const plane *)(planes + list[3]);
-            count[0] = full_adder(count[0], *a, *b, &two[0]);
-            count[0] = full_adder(count[0], *c, *d, &two[1]);
-            count[1] = full_adder(count[1], two[0], two[1], &four[quarter]);
-        }
-        count[2] = full_adder(count[2], four[0], four[1], &eight[half]);
+/* Add eight planes to the lower part of a counter; what is returned is worth 8 per bit. `list` holds byte offsets. */
+TARGET HM_INLINE plane add_eight(const char *planes, const uint16_t *list, plane count[3]) {
+    plane two[2], four[2], eight;
+    for (int half = 0; half < 2; half++, list += 4) {
+        const plane *a = (const plane *)(planes + list[0]), *b = (const plane *)(planes + list[1]);
+        const plane *c = (const plane *)(planes + list[2]), *d = (const plane *)(planes + list[3]);
+        count[0] = full_adder(count[0], *a, *b, &two[0]);
+        count[0] = full_adder(count[0], *c, *d, &two[1]);
+        count[1] = full_adder(count[1], two[0], two[1], &four[half]);
     }
-    count[3] = full_adder(count[3], eight[0], eight[1], &sixteen);
+    count[2] = full_adder(count[2], four[0], four[1], &eight);
+    return eight;
+}
+
+/* The same with sixteen planes, worth 16 per bit. */
+TARGET HM_INLINE plane add_sixteen(const char *planes, const uint16_t *list, plane count[4]) {
+    plane sixteen, eight = add_eight(planes, list, count), other = add_eight(planes, list + 8, count);
+    count[3] = full_adder(count[3], eight, other, &sixteen);
     return sixteen;
 }
 
-/* Add a carry to the bits of a counter from `bit` up. */
-TARGET HM_INLINE void ripple(plane count[HM_COUNTER_BITS], int bit, plane carry) {
-    for (; bit < HM_COUNTER_BITS; bit++) {
+/* Add a carry to the bits of a counter from `bit` up to `bits`. */
+TARGET HM_INLINE void ripple(plane *count, int bit, int bits, plane carry) {
+    for (; bit < bits; bit++) {
         plane next = count[bit] & carry;
         count[bit] ^= carry;
         carry = next;
     }
 }
 
-/* How many of the planes listed have the bit set, for each row, as a number laid over HM_COUNTER_BITS planes. */
-TARGET HM_INLINE void count_planes(const void *planes, const uint16_t *list, int sixteens,
-                                   plane count[HM_COUNTER_BITS]) {
-    for (int bit = 0; bit < HM_COUNTER_BITS; bit++) count[bit] = (plane){0};
-    for (; sixteens >= 2; sixteens -= 2, list += 32) {
+TARGET HM_INLINE const uint16_t *add_planes(const void *planes, const uint16_t *list, int eights, int bits,
+                                            plane *count) {
+    for (; eights >= 4; eights -= 4, list += 32) {
         plane carry, one = add_sixteen(planes, list, count), other = add_sixteen(planes, list + 16, count);
         count[4] = full_adder(count[4], one, other, &carry);
-        ripple(count, 5, carry);
+        ripple(count, 5, bits, carry);
     }
-    if (sixteens) ripple(count, 4, add_sixteen(planes, list, count));
+    if (eights & 2) {
+        ripple(count, 4, bits, add_sixteen(planes, list, count));
+        list += 16;
+    }
+    if (eights & 1) {
+        ripple(count, 3, bits, add_eight(planes, list, count));
+        list += 8;
+    }
+    return list;
+}
+
+/* In how many places of a class does each row differ from the first query, as a number laid over `bits` planes?
+ * Where that query has m ones, a plane counts when its bit is 0. So the counter starts at ~m, takes in these planes, is
+ * turned into its complement, which is m - count, and goes on with the others: no plane needs a complement. */
+TARGET HM_INLINE const uint16_t *count_class(const void *planes, const uint16_t *list, const int eights[2],
+                                             const uint64_t *start_bits, int bits, plane *count) {
+    for (int bit = 0; bit < bits; bit++) count[bit] = (plane){0} + start_bits[bit];
+    list = add_planes(planes, list, eights[0], bits, count);
+    for (int bit = 0; bit < bits; bit++) count[bit] = ~count[bit];
+    return add_planes(planes, list, eights[1], bits, count);
 }
 
 /* Rows whose number is at most the limit: from the lowest bit up, the higher bit decides, which is the majority of
@@ -162,47 +181,73 @@ TARGET HM_INLINE plane at_most(const plane *number, const uint64_t *limit_bits, 
     return result;
 }
 
-/* Which rows of the block are within the pair's thresholds? LANES words per query. */
-TARGET static void pair_masks(const void *planes, const hm_pair *pair, uint64_t *masks) {
-    plane agree[HM_COUNTER_BITS], differ[HM_COUNTER_BITS], distance[HM_COUNTER_BITS + 1], carry = {0};
-    count_planes(planes, pair->list, pair->sixteens[0], agree);
-    count_planes(planes, pair->list + 16 * pair->sixteens[0], pair->sixteens[1], differ);
-
-    for (int bit = 0; bit < HM_COUNTER_BITS; bit++) distance[bit] = full_adder(agree[bit], differ[bit], carry, &carry);
-    plane within = at_most(distance, pair->limit_bits[0], HM_COUNTER_BITS);
-    __builtin_memcpy(masks, &within, sizeof within);
-
-    /* E + ~N = E - N + 511 in nine bits, and a tenth for the carry */
-    carry = (plane){0};
-    for (int bit = 0; bit < HM_COUNTER_BITS; bit++) distance[bit] = full_adder(agree[bit], ~differ[bit], carry, &carry);
-    distance[HM_COUNTER_BITS] = carry;
-    within = at_most(distance, pair->limit_bits[1], HM_COUNTER_BITS + 1);
-    __builtin_memcpy(masks + LANES, &within, sizeof within);
+/* a + b, or a + ~b; what is carried beyond is returned. */
+TARGET HM_INLINE plane add_numbers(const plane *a, const plane *b, int complement, int bits, plane *sum) {
+    plane carry = {0};
+    for (int bit = 0; bit < bits; bit++) sum[bit] = full_adder(a[bit], complement ? ~b[bit] : b[bit], carry, &carry);
+    return carry;
 }
 
-/* The hits that a mask names, in row order, with their distances; the mask is used up. The number of hits is a surprise
- * to the branch predictor once per mask; what comes between two hits has no branch. */
-TARGET HM_INLINE size_t list_hits(uint64_t *mask, const uint64_t *query, const uint64_t *rows, int words,
+TARGET HM_INLINE void add_counts(const plane *a, const plane *b, int bits, plane *sum) {
+    plane carry = add_numbers(a, b, 0, bits, sum);
+    if (hm_sum_bits(bits) > bits) sum[bits] = carry;
+}
+
+/* In which rows is a + b, or a + ~b, at most the limit? */
+TARGET HM_INLINE void mask_sum(const plane *a, const plane *b, int complement, int bits, const uint64_t *limit_bits,
+                               uint64_t *mask) {
+    plane sum[HM_COUNTER_BITS + 1];
+    sum[bits] = add_numbers(a, b, complement, bits, sum);
+    plane within = at_most(sum, limit_bits, bits + 1);
+    __builtin_memcpy(mask, &within, sizeof within);
+}
+
+TARGET HM_INLINE void masks_by_counters(const void *planes, const hm_trio *trio, int bits, uint64_t *masks, size_t stride) {
+    plane count[HM_TRIO_CLASSES][HM_COUNTER_BITS], left[HM_COUNTER_BITS], right[HM_COUNTER_BITS];
+    const uint16_t *list = trio->list;
+    for (int class = 0; class < HM_TRIO_CLASSES; class++)
+        list = count_class(planes, list, trio->eights[class], trio->start_bits[class], bits, count[class]);
+    add_counts(count[0], count[2], bits, left);
+    add_counts(count[1], count[3], bits, right);
+    mask_sum(left, right, 0, hm_sum_bits(bits), trio->limit_bits[0], masks);
+    mask_sum(left, right, 1, hm_sum_bits(bits), trio->limit_bits[1], masks + stride);
+    add_counts(count[0], count[1], bits, left);
+    add_counts(count[2], count[3], bits, right);
+    mask_sum(left, right, 1, hm_sum_bits(bits), trio->limit_bits[2], masks + 2 * stride);
+}
+
+/* Which rows of the block are within the trio's thresholds? LANES words per query. */
+TARGET static void trio_masks(const void *planes, const hm_trio *trio, uint64_t *masks, size_t stride) {
+    if (trio->small)
+        masks_by_counters(planes, trio, HM_SMALL_COUNTER_BITS, masks, stride);
+    else
+        masks_by_counters(planes, trio, HM_COUNTER_BITS, masks, stride);
+}
+
+/* The hits that a mask names, in row order, with their distances. The number of hits is a surprise to the branch predictor
+ * once per mask; what comes between two hits has no branch. */
+TARGET HM_INLINE size_t list_hits(uint64_t *mask, int mask_words, const uint64_t *query, const uint64_t *rows, int words,
                                   uint64_t first, uint64_t *out) {
     size_t found = 0;
-    unsigned lanes_left = 0;
-    for (int lane = 0; lane < LANES; lane++) lanes_left |= (unsigned)(mask[lane] != 0) << lane;
-    while (lanes_left) {
-        int lane = __builtin_ctz(lanes_left);
-        size_t row = 64 * (size_t)lane + (size_t)__builtin_ctzll(mask[lane]);
-        mask[lane] &= mask[lane] - 1;
-        lanes_left &= ~((unsigned)(mask[lane] == 0) << lane);
+    uint64_t left = 0; /* words of the mask with bits left */
+    for (int word = 0; word < mask_words; word += LANES)
+        left |= (uint64_t)lanes_with_bits(load_plane(mask + word)) << word;
+    while (left) {
+        int word = __builtin_ctzll(left);
+        size_t row = 64 * (size_t)word + (size_t)__builtin_ctzll(mask[word]);
+        mask[word] &= mask[word] - 1;
+        left &= ~((uint64_t)(mask[word] == 0) << word);
         out[found++] = hm_hit(scalar_distance(query, rows + row * (size_t)words, words), first + row);
     }
     return found;
 }
 
-TARGET static size_t mask_hits(uint64_t *mask, const uint64_t *query, const uint64_t *rows, int words, uint64_t first,
-                               uint64_t *out) {
+TARGET static size_t mask_hits(uint64_t *mask, int mask_words, const uint64_t *query, const uint64_t *rows, int words,
+                               uint64_t first, uint64_t *out) {
     switch (words) {
-        case 1: return list_hits(mask, query, rows, 1, first, out);
-        case 2: return list_hits(mask, query, rows, 2, first, out);
-        case 3: return list_hits(mask, query, rows, 3, first, out);
-        default: return list_hits(mask, query, rows, 4, first, out);
+        case 1: return list_hits(mask, mask_words, query, rows, 1, first, out);
+        case 2: return list_hits(mask, mask_words, query, rows, 2, first, out);
+        case 3: return list_hits(mask, mask_words, query, rows, 3, first, out);
+        default: return list_hits(mask, mask_words, query, rows, 4, first, out);
     }
 }

@@ -20,15 +20,18 @@ static size_t cut_at_threshold(const search *s, size_t q, int *threshold) {
     return (size_t)seen;
 }
 
-/* The candidates by (short distance, row): slices and hits are in row order, and counting keeps it. */
-static void sort_candidates(const search *s, size_t q, int threshold, uint64_t *sorted) {
+/* The candidates by (short distance, row): slices and hits are in row order, and counting keeps it. Half of the hits lie
+ * beyond the threshold, in no order: they are written behind the last candidate, which costs less than a branch. */
+static void sort_candidates(const search *s, size_t q, size_t n, int threshold, uint64_t *sorted) {
     size_t next[HM_MAX_SHORT_BITS + 2] = {0};
     for (int d = 0; d <= threshold; d++) next[d + 1] = next[d] + (size_t)s->found[q].histogram[d];
+    for (int d = threshold + 1; d <= HM_MAX_SHORT_BITS; d++) next[d] = n;
     for (int part = 0; part < s->parts; part++) {
         const hm_collector *c = &s->collectors[(size_t)part * s->query_count + q];
         for (size_t i = 0; i < c->used; i++) {
             int distance = hm_hit_distance(c->hits[i]);
-            if (distance <= threshold) sorted[next[distance]++] = c->hits[i];
+            sorted[next[distance]] = c->hits[i];
+            next[distance] += distance <= threshold;
         }
     }
 }
@@ -93,7 +96,7 @@ static int finish_query(search *s, size_t q) {
     ranking.items = hm_take((ranking.limit + 1) * sizeof *ranking.items);
     int failed = !hits || !longs || !reported || !ranking.items;
     if (!failed) {
-        sort_candidates(s, q, threshold, hits);
+        sort_candidates(s, q, n, threshold, hits);
         size_t kept = s->phases == 2 ? rank_candidates(s, q, hits, n, &ranking, longs, reported)
                                      : keep_all(n, longs, reported);
         failed = report(&s->found[q], kept, hits, n, longs, reported);
