@@ -13,8 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from lookalike.cluster.coalesce import Overloaded
 from lookalike.cluster.schema import ErrorView
-from lookalike.cluster.search import NoSuchImage, Overloaded, ShardUnavailable
+from lookalike.cluster.search import NoSuchImage, ShardUnavailable
 from lookalike.cluster.service import EncoderUnavailable, NoPhoto, UnknownComponent
 from lookalike.errors import LookalikeError, StoreUnavailable, UndecodableImage
 

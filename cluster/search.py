@@ -1,29 +1,24 @@
-"""Ask every shard and merge: ordinary async code that knows neither HTTP nor what a shard is made of.
-
-A call between processes costs more than a scan of a million short codes. So each shard has one call under way,
-and whatever is asked meanwhile goes together in the next; an idle shard is called at once.
-"""
+"""Ask every shard and merge: ordinary async code that knows neither HTTP nor what a shard is made of."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 
 from lookalike.actors.batch import ShardQuery
 from lookalike.actors.hits import Hit, ShardHits, UnknownImage, merge
+from lookalike.cluster.coalesce import Coalescer
 from lookalike.errors import LookalikeError
 
 Reply = ShardHits | UnknownImage
 Batch = Sequence[ShardQuery]
 # Calls one replica of one shard with a batch; raises ReplicaLost when that replica cannot answer.
 Replica = Callable[[Batch], Awaitable[Sequence[Reply]]]
-_Asked = tuple[ShardQuery, asyncio.Future[Reply]]
 
 # A page of hits is a few kilobytes per query; past a hundred queries the answers of one call delay each other.
 MOST_IN_A_CALL = 128
 MOST_HEAVY_IN_A_CALL = 4
-MOST_WAITING = 2000
 
 
 class ReplicaLost(LookalikeError):
@@ -38,10 +33,6 @@ class NoSuchImage(LookalikeError):
     """No stored image has this id: HTTP 404."""
 
 
-class Overloaded(LookalikeError):
-    """Too many searches wait already: HTTP 503."""
-
-
 @dataclass(frozen=True)
 class Answer:
     """The hits, and how many of the shards they come from."""
@@ -51,83 +42,30 @@ class Answer:
     shards_total: int
 
 
-@dataclass
-class ShardQueue:
-    """One shard as its callers see it: queries wait here, and go together in one call at a time."""
+class ShardQueue(Coalescer[ShardQuery, Reply]):
+    """One shard as its callers see it: all queries that wait go in one call, to one replica after the other.
 
-    replicas: Sequence[Replica]
-    timeout_s: float
-    _waiting: list[_Asked] = field(default_factory=list)
-    _caller: asyncio.Task[None] | None = None
-    _turn: int = 0
+    Heavy queries go in calls of their own, so that light ones do not wait for them in theirs.
+    """
 
-    async def ask(self, query: ShardQuery) -> Reply:
-        """Ask the shard one question.
+    def __init__(self, replicas: Sequence[Replica], timeout_s: float) -> None:
+        super().__init__(self._call, _most, _is_heavy, _may_be_one_of_them)
+        self._replicas = replicas
+        self._timeout_s = timeout_s
+        self._turn = 0
 
-        Raises
-        ------
-        ShardUnavailable
-            No replica answered in time.
-        Overloaded
-            Too many questions wait.
-        """
-        if len(self._waiting) >= MOST_WAITING:
-            raise Overloaded(f"{len(self._waiting)} searches wait already; try again in a moment")
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((query, answer))
-        if self._caller is None or self._caller.done():
-            self._caller = asyncio.create_task(self._call_while_any_wait())
-        return await answer
-
-    async def _call_while_any_wait(self) -> None:
-        while self._waiting:
-            batch = self._next_batch()
-            if not await self._call_and_settle(batch) and len(batch) > 1:
-                # One of them may be at fault; the others must not suffer for it.
-                for one in batch:
-                    await self._call_and_settle([one], last=True)
-
-    def _next_batch(self) -> list[_Asked]:
-        """Take what waits longest, and all of its kind: light queries must not wait for heavy ones in their call."""
-        self._waiting = [asked for asked in self._waiting if not asked[1].done()]
-        if not self._waiting:
-            return []
-        kind = _is_heavy(self._waiting[0][0])
-        batch = [asked for asked in self._waiting if _is_heavy(asked[0]) == kind]
-        batch = batch[: MOST_HEAVY_IN_A_CALL if kind else MOST_IN_A_CALL]
-        taken = {id(asked) for asked in batch}
-        self._waiting = [asked for asked in self._waiting if id(asked) not in taken]
-        return batch
-
-    async def _call_and_settle(self, batch: list[_Asked], last: bool = False) -> bool:
-        """Call the shard and hand out the replies. Returns false where the batch should be asked one by one."""
-        batch = [asked for asked in batch if not asked[1].done()]
-        if not batch:
-            return True
-        try:
-            replies = await self._call([query for query, _ in batch])
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to those who asked; the queue must go on
-            if len(batch) > 1 and not last and not isinstance(error, ShardUnavailable):
-                return False
-            for _, answer in batch:
-                _settle(answer, error)
-        else:
-            for (_, answer), reply in zip(batch, replies, strict=True):
-                _settle(answer, reply)
-        return True
-
-    async def _call(self, batch: Batch) -> Sequence[Reply]:
-        """Try the replicas one after the other, beginning with the next in turn."""
+    async def _call(self, batch: list[ShardQuery]) -> Sequence[Reply]:
+        """Try the replicas, beginning with the next in turn."""
         self._turn += 1
         lost: list[str] = []
-        for attempt in range(len(self.replicas)):
-            replica = self.replicas[(self._turn + attempt) % len(self.replicas)]
+        for attempt in range(len(self._replicas)):
+            replica = self._replicas[(self._turn + attempt) % len(self._replicas)]
             try:
-                return await asyncio.wait_for(replica(batch), self.timeout_s)
+                return await asyncio.wait_for(replica(batch), self._timeout_s)
             except ReplicaLost as error:
                 lost.append(str(error))
             except TimeoutError:
-                lost.append(f"no answer within {self.timeout_s:g} s")
+                lost.append(f"no answer within {self._timeout_s:g} s")
         raise ShardUnavailable("; ".join(lost))
 
 
@@ -136,14 +74,13 @@ def _is_heavy(query: ShardQuery) -> bool:
     return query.candidates is None or query.collapse
 
 
-def _settle(answer: asyncio.Future[Reply], outcome: Reply | Exception) -> None:
-    """Give one asker what it waits for; one that went away meanwhile has cancelled its future."""
-    if answer.done():
-        return
-    if isinstance(outcome, Exception):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)
+def _most(heavy: Hashable) -> int:
+    return MOST_HEAVY_IN_A_CALL if heavy else MOST_IN_A_CALL
+
+
+def _may_be_one_of_them(error: Exception) -> bool:
+    """Whether a call may have failed because of one of its queries."""
+    return not isinstance(error, ShardUnavailable)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from ray.serve.handle import DeploymentHandle
 
 from lookalike.actors.batch import ShardQuery
 from lookalike.actors.plan import cut
+from lookalike.cluster.coalesce import Coalescer
 from lookalike.cluster.config import Settings
 from lookalike.cluster.schema import ImageFields, SearchOptions
 from lookalike.cluster.search import Answer, Batch, NoSuchImage, Replica, ReplicaLost, Reply, Search, ShardQueue
@@ -31,11 +32,14 @@ from lookalike.ingest.store import Store, bucket_of, keys_of
 from lookalike.model.spec import ModelSpec
 
 Codes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+Pixels = NDArray[np.uint8]
 
 # A photo of 50 megapixels takes up to 400 MB while it is decoded: so many at once at the most, also of those whose
 # clients have gone.
 MOST_DECODING = 4
 ENCODER_TIMEOUT_S = 20.0
+# A call of 16 photos keeps two cores busy for 40 ms; more would only let the first wait for the last.
+MOST_PHOTOS = 16
 
 
 class NoPhoto(LookalikeError):
@@ -59,7 +63,7 @@ class Collection:
     candidates_per_hit: int
     _search: Search
     _writer: Writer
-    _encoder: DeploymentHandle
+    _encoder: Coalescer[Pixels, Codes]
     _decoders: ThreadPoolExecutor
 
     @classmethod
@@ -76,7 +80,7 @@ class Collection:
             candidates_per_hit=settings.candidates_per_hit,
             _search=Search(queues, lambda image_id: holder[int(bucket_of(keys_of([image_id]), buckets)[0])]),
             _writer=Writer(store),
-            _encoder=encoder,
+            _encoder=Coalescer(_encoder_call(encoder), lambda _: MOST_PHOTOS),
             _decoders=ThreadPoolExecutor(MOST_DECODING, thread_name_prefix="decode"),
         )
 
@@ -107,10 +111,7 @@ class Collection:
         """
         loop = asyncio.get_running_loop()
         pixels = await loop.run_in_executor(self._decoders, lambda: decode(_as_bytes(photo), self.spec.input_px))
-        try:
-            return cast(Codes, await asyncio.wait_for(self._encoder.encode.remote(pixels), ENCODER_TIMEOUT_S))
-        except TimeoutError as error:
-            raise EncoderUnavailable("the encoder does not answer; try again in a moment") from error
+        return await self._encoder.ask(pixels)
 
     async def put(self, image_id: str, fields: ImageFields) -> None:
         """Store an image with its photo; durable on return."""
@@ -163,6 +164,17 @@ class Collection:
             if name not in names:
                 raise UnknownComponent(f"there is no component {name!r}; this model has {', '.join(names)}")
         return tuple(asked.get(part.name, part.weight) for part in self.spec.components)
+
+
+def _encoder_call(encoder: DeploymentHandle) -> Callable[[list[Pixels]], Awaitable[list[Codes]]]:
+    async def call(photos: list[Pixels]) -> list[Codes]:
+        try:
+            short, long = await asyncio.wait_for(encoder.encode.remote(np.stack(photos)), ENCODER_TIMEOUT_S)
+        except TimeoutError as error:
+            raise EncoderUnavailable("the encoder does not answer; try again in a moment") from error
+        return list(zip(short, long, strict=True))
+
+    return call
 
 
 def _caller(actor: ActorHandle) -> Replica:

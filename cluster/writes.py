@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.cluster.coalesce import Coalescer
 from lookalike.ingest.encode import rows_table
 from lookalike.ingest.entries import Entry
 from lookalike.ingest.images import media_type
 from lookalike.ingest.store import Store
 from lookalike.model.descriptor import Descriptors
 
+# With photos of 25 MB each, what waits is bounded by the limit on all bodies together.
+MOST_IN_A_COMMIT = 256
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}
 
 
@@ -27,85 +29,69 @@ class _Put:
     photo: bytes
     codes: tuple[NDArray[np.uint64], NDArray[np.uint64]]
 
+    @property
+    def image_id(self) -> str:
+        return self.entry.image_id
+
 
 @dataclass(frozen=True)
-class _Write:
-    """A change of one image, to be put or (None) deleted, and who waits for it."""
+class _Delete:
+    """An image to delete."""
 
     image_id: str
-    put: _Put | None
-    done: asyncio.Future[bool]
 
 
-@dataclass
 class Writer:
     """Put and delete images of one collection; each call returns when its change is durable.
 
-    A client that goes away does not stop its write: from here on it belongs to the writer, file and row.
+    Puts and deletes are committed in the order in which they came. A client that goes away does not stop a write
+    whose commit has begun: from then on it belongs to the writer, file and row.
     """
 
-    store: Store
-    _waiting: list[_Write] = field(default_factory=list)
-    _committer: asyncio.Task[None] | None = None
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._queue = Coalescer[_Put | _Delete, bool](self._commit, lambda _: MOST_IN_A_COMMIT, type)
 
     async def put(self, entry: Entry, photo: bytes, codes: tuple[NDArray[np.uint64], NDArray[np.uint64]]) -> None:
         """Insert or replace an image. Its photo is kept in the store."""
-        await self._enqueue(entry.image_id, _Put(entry, photo, codes))
+        await self._queue.ask(_Put(entry, photo, codes))
 
     async def delete(self, image_id: str) -> bool:
         """Delete an image, and its photo if the store keeps it. Returns whether it was there."""
-        return await self._enqueue(image_id, None)
+        return await self._queue.ask(_Delete(image_id))
 
-    async def _enqueue(self, image_id: str, put: _Put | None) -> bool:
-        write = _Write(image_id, put, asyncio.get_running_loop().create_future())
-        self._waiting.append(write)
-        if self._committer is None or self._committer.done():
-            self._committer = asyncio.create_task(self._commit_while_any_wait())
-        return await write.done
+    async def _commit(self, writes: Sequence[_Put | _Delete]) -> Sequence[bool]:
+        puts = [write for write in writes if isinstance(write, _Put)]
+        if puts:
+            await asyncio.to_thread(self._put, puts)
+            return [True] * len(puts)
+        there = await asyncio.to_thread(self._delete, [write.image_id for write in writes])
+        return [write.image_id in there for write in writes]
 
-    async def _commit_while_any_wait(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting, []
-            for is_put, run in itertools.groupby(group, key=lambda write: write.put is not None):
-                writes = list(run)
-                commit = self._put if is_put else self._delete
-                try:
-                    there = await asyncio.to_thread(commit, writes)
-                except Exception as error:  # noqa: BLE001 - it belongs to those who wrote; the queue must go on
-                    for write in writes:
-                        if not write.done.done():
-                            write.done.set_exception(error)
-                else:
-                    for write in writes:
-                        if not write.done.done():  # a client that went away has cancelled it
-                            write.done.set_result(write.image_id in there)
-
-    def _put(self, writes: Sequence[_Write]) -> set[str]:
+    def _put(self, puts: Sequence[_Put]) -> None:
         """Photos first, then the rows that name them, then the photos that the rows replaced."""
-        puts = [write.put for write in writes if write.put is not None]
-        before = self._photos_of(writes)
+        ids = [put.image_id for put in puts]
+        before = self._photos_of(ids)
         added: list[str] = []
         try:
             for put in puts:
                 suffix = SUFFIXES[media_type(put.photo) or "image/jpeg"]
-                added.append(self.store.add_photo(put.entry.image_id, put.photo, suffix))
+                added.append(self._store.add_photo(put.image_id, put.photo, suffix))
             codes = Descriptors(np.stack([put.codes[0] for put in puts]), np.stack([put.codes[1] for put in puts]))
-            rows = rows_table(self.store, [put.entry for put in puts], added, [0] * len(puts), codes)
-            self.store.upsert(rows)
+            rows = rows_table(self._store, [put.entry for put in puts], added, [0] * len(puts), codes)
+            self._store.upsert(rows)
         finally:
             # What no row names now: the replaced photos, or the new ones where the commit failed.
-            named = self._photos_of(writes)
-            for location in {*before.values(), *added} - set(named.values()):
-                self.store.drop_photo(location)
-        return {write.image_id for write in writes}
+            for location in {*before.values(), *added} - set(self._photos_of(ids).values()):
+                self._store.drop_photo(location)
 
-    def _delete(self, writes: Sequence[_Write]) -> set[str]:
-        before = self._photos_of(writes)
-        deleted = self.store.delete([write.image_id for write in writes])
+    def _delete(self, image_ids: Sequence[str]) -> set[str]:
+        before = self._photos_of(image_ids)
+        deleted = self._store.delete(image_ids)
         for image_id in deleted:
-            self.store.drop_photo(before[image_id])
+            self._store.drop_photo(before[image_id])
         return deleted
 
-    def _photos_of(self, writes: Sequence[_Write]) -> dict[str, str]:
-        rows = self.store.find([write.image_id for write in writes], ["photo"])
+    def _photos_of(self, image_ids: Sequence[str]) -> dict[str, str]:
+        rows = self._store.find(image_ids, ["photo"])
         return {image_id: str(row["photo"]) for image_id, row in rows.items()}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lookalike.actors.batch import ShardQuery
 from lookalike.actors.hits import ShardHits, UnknownImage
+from lookalike.cluster.coalesce import MOST_WAITING, Overloaded
 from lookalike.cluster.search import (
     MOST_IN_A_CALL,
-    MOST_WAITING,
     Batch,
     NoSuchImage,
-    Overloaded,
     ReplicaLost,
     Reply,
     Search,
@@ -114,6 +114,7 @@ def test_an_error_reaches_those_who_asked_and_the_queue_goes_on() -> None:
         queue = ShardQueue([replica], 1)
         outcomes = await asyncio.gather(*(queue.ask(query()) for _ in range(3)), return_exceptions=True)
         assert [str(outcome) for outcome in outcomes] == ["a fault of ours"] * 3
+        assert replica.batches == [3, 1, 1, 1]
         replica.error = None
         assert (await queue.ask(query("again"))).image_ids == ["again"]
 
@@ -156,5 +157,32 @@ def test_an_unknown_id_asks_no_other_shard() -> None:
         with pytest.raises(NoSuchImage):
             await Search([ShardQueue([Ignorant()], 1), ShardQueue([other], 1)], lambda _: 0)(query("who"))
         assert other.batches == []
+
+    asyncio.run(run())
+
+
+def test_one_at_fault_fails_alone() -> None:
+    class Picky(Replica):
+        async def __call__(self, batch: Batch) -> Sequence[Reply]:
+            if any(asked.image_id == "bad" for asked in batch):
+                raise ValueError("bad")
+            return await super().__call__(batch)
+
+    async def run() -> None:
+        queue = ShardQueue([Picky()], 5)
+        outcomes = await asyncio.gather(*(queue.ask(query(n)) for n in ("a", "bad", "b")), return_exceptions=True)
+        assert [isinstance(outcome, ValueError) for outcome in outcomes] == [False, True, False]
+
+    asyncio.run(run())
+
+
+def test_heavy_queries_go_in_calls_of_their_own() -> None:
+    async def run() -> None:
+        replica = Replica()
+        queue = ShardQueue([replica], 5)
+        heavy = [replace(query(str(n)), candidates=None) for n in range(6)]
+        light = [query(str(n)) for n in range(5)]
+        await asyncio.gather(*(queue.ask(asked) for asked in [*light, *heavy]))
+        assert replica.batches == [5, 4, 2]
 
     asyncio.run(run())
