@@ -130,8 +130,8 @@ class Encoder:
     def _eight_equal_one(self) -> bool:
         """Try both calls on noise, all eight places, float for float.
 
-        The order of a sum follows from shapes and threads, not from the values, so one trial speaks for all
-        pictures. It also compiles both shapes before the first real picture comes.
+        The order of a sum should follow from shapes and threads, not from the values, so one trial stands for all
+        pictures: evidence, not proof. It also compiles both shapes before the first real picture comes.
         """
         side = self.spec.input_px
         noise = np.random.default_rng(0).integers(0, 256, (EIGHT, side, side, 3), np.uint8)

@@ -145,7 +145,7 @@ def near_medians(features: Features) -> tuple[Features, Features]:
 
     A studio's white corner gives many photos one and the same value, which is then the median: with the threshold
     on it, another rounding of the last digit would turn the bit of all those photos. So a threshold lies in the
-    middle of a gap. (Of 3,072,000 bits, oneDNN's AVX2 kernels in place of AVX-512 turned 95,970; now 5.)
+    middle of a gap. (Of 3,072,000 bits, oneDNN's AVX2 kernels in place of AVX-512 turned 95,970; now 7.)
 
     Parameters
     ----------
@@ -192,8 +192,8 @@ The long code has {spec.long_bits:,} bits; the short code is {spec.short_bits} o
 On one CPU, with one version of the libraries: a photo's codes are the same bits whatever the batch that it is encoded
 in, and in every process. Between different CPUs or libraries it is not promised, nor on a GPU (not measured there): a
 sum of floats in another order may turn a bit whose feature lies next to its threshold. Measured with the project's
-default model on 1,500 photos, 3,072,000 bits: 0 differ over batches and processes, 0 with oneDNN switched off,
-5 with oneDNN's AVX2 kernels in place of AVX-512.
+default model on 1,500 photos, 3,072,000 bits: 0 differ over batches and processes, 1 with oneDNN switched off,
+7 with oneDNN's AVX2 kernels in place of AVX-512.
 
 ## Not measured here
 

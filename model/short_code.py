@@ -22,8 +22,7 @@ def choose(bits: BoolBits, weights: NDArray[np.int64], count: int, seed: int) ->
     """Choose ``count`` bits, each time the one that most raises the correlation of short and long distance.
 
     The distances are those between each picture and its 10 nearest and 10 random others. Of 1,500 photos that were
-    not in the sample, 92 % of the true first 20 are then among the first 5 % by a 64-bit code. Random bits give
-    76 %, and bits chosen to be least correlated with each other 56 %.
+    not in the sample, 90 % of the true first 20 are then among the first 5 % by a 64-bit code; with random bits 74 %.
 
     Parameters
     ----------
