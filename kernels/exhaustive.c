@@ -3,21 +3,35 @@
 
 #include <string.h>
 
-#define BLOCK_ROWS 256    /* 64 KB of 2,048-bit codes */
-#define SLICE_ROWS 1024   /* fewer are not worth a thread */
+#define BLOCK_ROWS 64   /* one word of the bitmap; 16 KB of 2,048-bit codes, which stay in L1 for all queries */
+#define SLICE_ROWS 1024 /* fewer are not worth a thread */
+#define SPARSE 16       /* so few rows of a block are counted one by one */
 
-static void rank_block(const search *s, size_t q, hm_ranking *ranking, size_t start, size_t end) {
+/* Rank the rows of a block, start to end, that `allowed` names. */
+static void rank_block(const search *s, size_t q, hm_ranking *ranking, size_t start, size_t end, uint64_t allowed) {
     const hm_codes *codes = s->codes;
     const hm_query *query = &s->queries[q];
-    uint64_t factor, evicted;
-    const uint64_t *weights = hm_uneven_weights(query, codes->long_words, &factor);
-    for (size_t row = start; row < end; row++) {
-        if (codes->allowed && !(codes->allowed[row / 64] >> (row % 64) & 1)) continue;
-        uint64_t distance = factor * s->loops->weighted(query->long_code,
-                                                        codes->long_codes + row * (size_t)codes->long_words,
-                                                        codes->long_words, weights);
-        hm_ranking_offer(ranking, (hm_ranked){distance, codes->keys[row], row}, &evicted);
+    size_t words = (size_t)codes->long_words;
+    uint64_t factor, evicted, distances[BLOCK_ROWS];
+    const uint64_t *weights = hm_uneven_weights(query, codes->long_words, &factor), *rows = codes->long_codes + start * words;
+    /* The first query reads the rows from memory: the processor's prefetcher follows one row at a time (10 ms for a million
+     * rows of 2,048 bits), but not eight side by side (23 ms). */
+    int one_by_one = q == 0 || __builtin_popcountll(allowed) <= SPARSE;
+    uint64_t limit = factor ? hm_ranking_reach(ranking) / factor : UINT64_MAX; /* weights of 0 make all rows alike */
+    if (!one_by_one)
+        allowed &= s->loops->weighted_within(query->long_code, rows, end - start, codes->long_words, weights,
+                                             limit, distances);
+    for (; allowed; allowed &= allowed - 1) {
+        size_t i = (size_t)__builtin_ctzll(allowed);
+        uint64_t distance = one_by_one ? s->loops->weighted(query->long_code, rows + i * words, codes->long_words, weights)
+                                   : distances[i];
+        hm_ranking_offer(ranking, (hm_ranked){factor * distance, codes->keys[start + i], start + i}, &evicted);
     }
+}
+
+static uint64_t allowed_in_block(const hm_codes *codes, size_t start, size_t end) {
+    uint64_t all = end - start == BLOCK_ROWS ? ~(uint64_t)0 : ((uint64_t)1 << (end - start)) - 1;
+    return codes->allowed ? codes->allowed[start / BLOCK_ROWS] & all : all;
 }
 
 static void rank_slice(void *context, int part) {
@@ -32,8 +46,8 @@ static void rank_slice(void *context, int part) {
     if (s->failed[part]) return;
     for (size_t row = start; row < end; row += BLOCK_ROWS) {
         size_t stop = min_size(end, row + BLOCK_ROWS);
-        if (no_row_allowed(s->codes, row, stop)) continue;
-        for (size_t q = 0; q < s->query_count; q++) rank_block(s, q, &rankings[q], row, stop);
+        uint64_t allowed = allowed_in_block(s->codes, row, stop);
+        for (size_t q = 0; allowed && q < s->query_count; q++) rank_block(s, q, &rankings[q], row, stop, allowed);
     }
 }
 

@@ -60,6 +60,9 @@ typedef struct {
                      int threshold, uint64_t first, uint64_t *out);
     /* The sum over words of weight times distance; weights NULL means 1 each. */
     uint64_t (*weighted)(const uint64_t *query, const uint64_t *row, int words, const uint64_t *weights);
+    /* The same for each of n rows, 64 at most. Which of them are within the limit? */
+    uint64_t (*weighted_within)(const uint64_t *query, const uint64_t *rows, size_t n, int words, const uint64_t *weights,
+                                uint64_t limit, uint64_t *out);
     /* How many bits are set in n words? */
     uint64_t (*population)(const uint64_t *words, size_t n);
 
@@ -122,6 +125,10 @@ typedef struct {
 #define HM_NO_POSITION UINT64_MAX
 /* 1 when the row entered; *evicted is then the position of the row that left, or HM_NO_POSITION. */
 int hm_ranking_offer(hm_ranking *r, hm_ranked row, uint64_t *evicted);
+/* Rows farther than this cannot enter. */
+static inline uint64_t hm_ranking_reach(const hm_ranking *r) {
+    return r->limit && r->size == r->limit ? r->items[0].distance : UINT64_MAX;
+}
 void hm_ranking_sort(hm_ranking *r); /* best first; the ranking takes no more offers */
 
 typedef struct {

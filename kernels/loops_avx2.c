@@ -102,6 +102,16 @@ TARGET static uint64_t weighted(const uint64_t *query, const uint64_t *row, int 
            scalar_weighted(query + w, row + w, words - w, weights ? weights + w : NULL);
 }
 
+TARGET static uint64_t weighted_within(const uint64_t *query, const uint64_t *rows, size_t n, int words,
+                                       const uint64_t *weights, uint64_t limit, uint64_t *out) {
+    uint64_t within_limit = 0;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = weighted(query, rows + i * (size_t)words, words, weights);
+        within_limit |= (uint64_t)(out[i] <= limit) << i;
+    }
+    return within_limit;
+}
+
 TARGET static uint64_t population(const uint64_t *words, size_t n) { return scalar_population(words, n); }
 
 static int runs_here(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"); }
@@ -112,6 +122,7 @@ const hm_loops hm_avx2 = {
     .distances = distances,
     .within = within,
     .weighted = weighted,
+    .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
     .planes_from = 5,

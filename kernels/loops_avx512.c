@@ -97,17 +97,57 @@ TARGET static size_t within(const uint64_t *query, const uint64_t *rows, size_t 
     }
 }
 
-TARGET static uint64_t weighted(const uint64_t *query, const uint64_t *row, int words,
-                                       const uint64_t *weights) {
+/* The distance of eight words, or of those that `lanes` names, lane by lane. */
+TARGET HM_INLINE __m512i eight_words(const uint64_t *query, const uint64_t *row, __mmask8 lanes, const uint64_t *weights) {
+    __m512i x = _mm512_xor_si512(_mm512_maskz_loadu_epi64(lanes, query), _mm512_maskz_loadu_epi64(lanes, row));
+    __m512i counts = _mm512_popcnt_epi64(x);
+    return weights ? _mm512_mul_epu32(counts, _mm512_maskz_loadu_epi64(lanes, weights)) : counts;
+}
+
+/* A distance as eight summands. */
+TARGET HM_INLINE __m512i sum_words(const uint64_t *query, const uint64_t *row, int words, const uint64_t *weights) {
     __m512i sum = _mm512_setzero_si512();
-    for (int w = 0; w < words; w += 8) {
-        __mmask8 lanes = words - w >= 8 ? 0xff : (__mmask8)((1u << (words - w)) - 1);
-        __m512i x = _mm512_xor_si512(_mm512_maskz_loadu_epi64(lanes, query + w), _mm512_maskz_loadu_epi64(lanes, row + w));
-        __m512i counts = _mm512_popcnt_epi64(x);
-        if (weights) counts = _mm512_mul_epu32(counts, _mm512_maskz_loadu_epi64(lanes, weights + w));
-        sum = _mm512_add_epi64(sum, counts);
+    int w = 0;
+    for (; w + 8 <= words; w += 8)
+        sum = _mm512_add_epi64(sum, eight_words(query + w, row + w, 0xff, weights ? weights + w : NULL));
+    if (w == words) return sum;
+    __mmask8 lanes = (__mmask8)((1u << (words - w)) - 1);
+    return _mm512_add_epi64(sum, eight_words(query + w, row + w, lanes, weights ? weights + w : NULL));
+}
+
+TARGET static uint64_t weighted(const uint64_t *query, const uint64_t *row, int words, const uint64_t *weights) {
+    return (uint64_t)_mm512_reduce_add_epi64(sum_words(query, row, words, weights));
+}
+
+TARGET HM_INLINE __m512i four_sums(const uint64_t *query, const uint64_t *rows, int words, const uint64_t *weights) {
+    size_t row = (size_t)words;
+    return add_pairs(add_pairs(sum_words(query, rows, words, weights), sum_words(query, rows + row, words, weights)),
+                     add_pairs(sum_words(query, rows + 2 * row, words, weights), sum_words(query, rows + 3 * row, words, weights)));
+}
+
+/* The distances of eight rows. */
+TARGET HM_INLINE __m512i eight_weighted(const uint64_t *query, const uint64_t *rows, int words, const uint64_t *weights) {
+    return add_pairs(four_sums(query, rows, words, weights), four_sums(query, rows + 4 * (size_t)words, words, weights));
+}
+
+/* Eight rows at a time share the last additions, which for one row are a third of the work. */
+TARGET static uint64_t weighted_within(const uint64_t *query, const uint64_t *rows, size_t n, int words,
+                                       const uint64_t *weights, uint64_t limit, uint64_t *out) {
+    uint64_t within_limit = 0;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const uint64_t *eight = rows + i * (size_t)words;
+        __m512i distances = weights       ? eight_weighted(query, eight, words, weights)
+                            : words == 32 ? eight_weighted(query, eight, 32, NULL) /* 2,048 bits: half the time */
+                                          : eight_weighted(query, eight, words, NULL);
+        within_limit |= (uint64_t)_mm512_cmple_epu64_mask(distances, _mm512_set1_epi64((long long)limit)) << i;
+        _mm512_storeu_si512(out + i, distances);
     }
-    return (uint64_t)_mm512_reduce_add_epi64(sum);
+    for (; i < n; i++) {
+        out[i] = weighted(query, rows + i * (size_t)words, words, weights);
+        within_limit |= (uint64_t)(out[i] <= limit) << i;
+    }
+    return within_limit;
 }
 
 TARGET static uint64_t population(const uint64_t *words, size_t n) {
@@ -130,6 +170,7 @@ const hm_loops hm_avx512 = {
     .distances = distances,
     .within = within,
     .weighted = weighted,
+    .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
     .planes_from = 8,

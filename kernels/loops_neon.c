@@ -34,6 +34,16 @@ static uint64_t weighted(const uint64_t *query, const uint64_t *row, int words, 
     return vaddvq_u64(sum) + scalar_weighted(query + w, row + w, words - w, weights ? weights + w : NULL);
 }
 
+static uint64_t weighted_within(const uint64_t *query, const uint64_t *rows, size_t n, int words,
+                                const uint64_t *weights, uint64_t limit, uint64_t *out) {
+    uint64_t within_limit = 0;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = weighted(query, rows + i * (size_t)words, words, weights);
+        within_limit |= (uint64_t)(out[i] <= limit) << i;
+    }
+    return within_limit;
+}
+
 static inline uint64_t short_distance(const uint64_t *query, const uint64_t *row, int words) {
     return weighted(query, row, words, NULL);
 }
@@ -62,6 +72,7 @@ const hm_loops hm_neon = {
     .distances = distances,
     .within = within,
     .weighted = weighted,
+    .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
     .planes_from = 5,

@@ -11,6 +11,7 @@ const hm_loops hm_popcnt = {
     .distances = distances,
     .within = within,
     .weighted = weighted,
+    .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
     .planes_from = 8,

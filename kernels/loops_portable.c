@@ -10,6 +10,7 @@ const hm_loops hm_portable = {
     .distances = distances,
     .within = within,
     .weighted = weighted,
+    .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
     .planes_from = 1,
