@@ -212,11 +212,22 @@ def filters(catalogue: Catalogue, index: Any, rounds: int) -> list[Line]:
         lines.append(compare(f"filter allows {share:.0%}, k=2560", ours, {"FAISS bitmap": peer}, target, rounds, 4))
         unfiltered = {"ours, no filter": lambda q: hamming.candidates([queries[q]], codes)}
         lines.append(compare(f"filter allows {share:.0%}, to no filter", ours, unfiltered, 1.1, rounds, 4))
+        lines.append(filtered_batch(codes, allowed, share))
     return lines
 
 
+def filtered_batch(codes: Codes, allowed: Any, share: float) -> Line:
+    queries = some_queries(BATCH, 10, 2560)
+    ours = lambda _: hamming.candidates(queries, codes, allowed)  # noqa: E731
+    single = {"one at a time": lambda _: [hamming.candidates([query], codes, allowed) for query in queries]}
+    return compare(f"filter allows {share:.0%}, batch of {BATCH}", ours, single, None, 2, queries=1, per=BATCH)
+
+
 def narrow_codes(catalogue: Catalogue, rounds: int) -> list[Line]:
-    """64-bit short codes, n=20: 5,120 candidates."""
+    """64-bit short codes, n=20: 5,120 candidates.
+
+    The target, for 20M rows, is 1.25 x reading once plus phase two for the whole search: 1.25 for phase one.
+    """
     short = catalogue.narrow
     codes = Codes(short, catalogue.codes.long, catalogue.codes.keys, catalogue.codes.component_words)
     wide = some_queries(8, 20, 5120)
@@ -228,7 +239,7 @@ def narrow_codes(catalogue: Catalogue, rounds: int) -> list[Line]:
             "64 bits, n=20, phase one, to reading once",
             lambda q: hamming.candidates([queries[q]], codes),
             reads(short),
-            1.25,
+            1.25 if len(codes) > 5_000_000 else None,
             rounds,
         ),
         compare(
