@@ -258,7 +258,8 @@ def _serve(**given: Any) -> None:
         settings = Settings(**given)
     except ValidationError as error:
         raise click.UsageError("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for signum in (signal.SIGINT, signal.SIGTERM):  # a shell script's background jobs ignore SIGINT by default
+        signal.signal(signum, signal.default_int_handler)
     click.echo("starting Ray and Serve (about half a minute) ...", err=True)
     with serving(settings) as address:
         click.echo(f"{address} is ready; Ctrl-C stops it")

@@ -106,7 +106,12 @@ def test_ctrl_c_stops_all_that_the_demo_started(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("w") as out:
         demo = subprocess.Popen(
-            [*command, "--port", str(free_port())], stdout=out, stderr=out, text=True, start_new_session=True
+            # "trap" as a script that starts it in the background: there SIGINT would be ignored.
+            ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command, "--port", str(free_port())],
+            stdout=out,
+            stderr=out,
+            text=True,
+            start_new_session=True,
         )
     deadline = time.monotonic() + START_S
     while " is ready;" not in log.read_text():
