@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PHOTOS ?=
 PORT ?= 8000
+N ?= 1e6
 BIN := .venv/bin
 READY := .venv/.ready
 KERNEL_SOURCES := $(wildcard kernels/*.pyx kernels/*.c kernels/*.h)
@@ -32,11 +33,15 @@ $(READY): requirements.lock pyproject.toml $(KERNEL_SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 
+.venv/.peers: requirements-bench.lock $(READY)
+	$(BIN)/pip install --quiet --require-hashes --no-deps -r requirements-bench.lock
+	touch $@
+
 bench: $(READY)
 	$(BIN)/python benchmarks/walk.py $(if $(PHOTOS),"$(PHOTOS)",var/demo/sample-1200)
 
-bench-kernels: $(READY)
-	$(BIN)/python benchmarks/kernels.py
+bench-kernels: $(READY) .venv/.peers
+	$(BIN)/python benchmarks/kernels.py $(N)
 
 bench-model: $(READY)
 	$(BIN)/python benchmarks/model.py ../shared/data/catalog

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -18,8 +19,9 @@ def test_the_roof_links_every_room() -> None:
         assert link.readlink() == Path("..") / room
 
 
-def test_the_lock_names_no_index_or_host() -> None:
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-bench.lock"])
+def test_the_locks_name_no_index_or_host(lock: str) -> None:
+    for line in (ROOT / lock).read_text().splitlines():
         assert re.fullmatch(r"[\w.-]+==[\w.+!]+( ; .+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?", line), line
 
 
