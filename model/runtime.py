@@ -57,7 +57,7 @@ def _greetings_kept_back() -> Iterator[None]:
         os.dup2(kept.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except BaseException:  # raised again: whatever it is, it needs what was written
             kept.seek(0)
             os.write(shown, kept.read())
             raise
