@@ -14,12 +14,12 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from lookalike.actors.batch import Masks, ShardQuery, answer_batch
-from lookalike.actors.hits import ShardHits, UnknownImage
-from lookalike.actors.rows import Rows
-from lookalike.actors.tail import BucketTail, Changes
+from lookalike.actors.index.follower import BucketTail, Changes
+from lookalike.actors.index.rows import Rows
+from lookalike.actors.query.merge import ShardHits, UnknownImage
+from lookalike.actors.query.search import Masks, ShardQuery, answer_batch
 from lookalike.errors import LookalikeError
-from lookalike.ingest.store import Store, keys_of
+from lookalike.ingest.store.collection import Store, keys_of
 from lookalike.kernels import hamming
 from lookalike.model.spec import ModelSpec
 

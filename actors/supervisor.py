@@ -11,7 +11,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from lookalike.actors.plan import Plan
+from lookalike.actors.placement import Plan
 from lookalike.actors.shard import ShardActor, ShardStatus
 
 logger = logging.getLogger(__name__)

@@ -31,15 +31,15 @@ from urllib.parse import quote
 import numpy as np
 import psutil
 
-from lookalike.ingest.catalogue import Catalogue, read_photo
+from lookalike.ingest.catalogue.entries import Entry
+from lookalike.ingest.catalogue.reader import Catalogue, read_photo
 from lookalike.ingest.encode import encode_catalogue
-from lookalike.ingest.entries import Entry
-from lookalike.ingest.images import decode
-from lookalike.ingest.store import Store
+from lookalike.ingest.photos.decode import decode
+from lookalike.ingest.store.collection import Store
 
 ROUNDS = 3
 CLIENTS = (1, 32)
-COMMAND = [sys.executable, "-m", "lookalike.cluster.cli"]
+COMMAND = [sys.executable, "-m", "lookalike.cluster.cli.main"]
 
 
 def main() -> None:

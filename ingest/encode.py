@@ -23,12 +23,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lookalike.errors import UndecodableImage
-from lookalike.files import write_atomically
-from lookalike.ingest.catalogue import Catalogue, read_photo
-from lookalike.ingest.entries import Entry, Problem
-from lookalike.ingest.images import decode
-from lookalike.ingest.store import Store, codes_column, keys_of
+from lookalike.ingest.catalogue.entries import Entry, Problem
+from lookalike.ingest.catalogue.reader import Catalogue, read_photo
+from lookalike.ingest.photos.decode import decode
+from lookalike.ingest.store.collection import Store, codes_column, keys_of
 from lookalike.model.descriptor import Descriptors
+from lookalike.storage.local import write_atomically
 
 # A commit to 16 buckets takes about 0.3 s beside the encoder: every 1,024 photos (3 s on two cores) it costs little,
 # and a killed job loses seconds.

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import BadModel
-from lookalike.files import new_folder
 from lookalike.model import colour, darknet19, googlenet
 from lookalike.model.descriptor import Thresholds
 from lookalike.model.layers import Table, channels, parameter_shapes, truncated
 from lookalike.model.spec import COLOUR_SOURCE, SPEC_FILE, ModelSpec, parse_source
+from lookalike.storage.local import new_folder
 
 THRESHOLDS_FILE = "thresholds.npz"
 PARAMETERS_FILE = "parameters.npz"

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import Server, lookalike, running
+from support.processes import Server, lookalike, running
 
-from lookalike.ingest.store import Store
+from lookalike.ingest.store.collection import Store
 from lookalike.model.encoder import Encoder
 
 IMAGES = 240

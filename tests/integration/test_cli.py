@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import START_S, free_port, lookalike
-from stores import rows_of, write_spec
+from support.processes import START_S, free_port, lookalike
+from support.stores import rows_of, write_spec
 
-from lookalike.ingest.store import Store
+from lookalike.ingest.store.collection import Store
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +31,7 @@ def test_help(command: tuple[str, ...]) -> None:
 
 def test_the_command_line_imports_nothing_heavy() -> None:
     heavy = {"ray", "tensorflow", "keras", "lance", "pyarrow"}
-    code = f"import sys, lookalike.cluster.cli; print({heavy} & set(sys.modules))"
+    code = f"import sys, lookalike.cluster.cli.main; print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
@@ -101,7 +101,7 @@ def test_a_store_that_cannot_be_written(small: Path, sample: Path, tmp_path: Pat
 @pytest.mark.timeout(400)
 def test_ctrl_c_stops_all_that_the_demo_started(tmp_path: Path) -> None:
     """On the way a second run of the demo over its own folder, as `make demo` twice in a row would do."""
-    command = [sys.executable, "-m", "lookalike.cluster.cli", "demo", "--store", str(tmp_path), "--images", "40"]
+    command = [sys.executable, "-m", "lookalike.cluster.cli.main", "demo", "--store", str(tmp_path), "--images", "40"]
     lookalike("sample", str(tmp_path / "sample-40"), "--images", "40")
     log = tmp_path / "log"
     with log.open("w") as out:

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from photos import png_header
-from processes import lookalike
+from support.photos import png_header
+from support.processes import lookalike
 
 from lookalike.errors import StoreUnavailable
-from lookalike.ingest.catalogue import Catalogue
+from lookalike.ingest.catalogue.reader import Catalogue
 from lookalike.ingest.encode import Report, encode_catalogue
-from lookalike.ingest.images import decode
-from lookalike.ingest.store import Store
+from lookalike.ingest.photos.decode import decode
+from lookalike.ingest.store.collection import Store
 from lookalike.model.encoder import Encoder
 
 pytestmark = pytest.mark.integration
@@ -38,7 +38,7 @@ def test_killed_and_started_again_equals_undisturbed(sample: Path, store: Path, 
     killed = tmp_path / "killed"
     arguments = [str(sample), "--store", str(killed), "--model", str(model), "--buckets", "5", "--commit-every", "20"]
     job = subprocess.Popen(
-        [sys.executable, "-m", "lookalike.cluster.cli", "encode", *arguments],
+        [sys.executable, "-m", "lookalike.cluster.cli.main", "encode", *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from processes import Server
+from support.processes import Server
 
 pytestmark = pytest.mark.integration
 

@@ -21,10 +21,10 @@ import grpc
 import httpx
 import psutil
 import pytest
-from photos import png_header, small_png
-from processes import Server, running
+from support.photos import png_header, small_png
+from support.processes import Server, running
 
-from lookalike.ingest.store import Store
+from lookalike.ingest.store.collection import Store
 
 pytestmark = pytest.mark.integration
 

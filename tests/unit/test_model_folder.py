@@ -87,7 +87,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lookalike.files.sync", full)
+    monkeypatch.setattr("lookalike.storage.local.sync", full)
     with pytest.raises(OSError, match="No space left"):
         folder.save(tiny(), tmp_path / "m")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""One collection as the routes see it: ordinary async code, testable without HTTP."""

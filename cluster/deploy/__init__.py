@@ -1,0 +1,1 @@
+"""Start the cluster's parts, and stop them."""

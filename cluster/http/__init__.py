@@ -1,0 +1,1 @@
+"""Routes, what they take and give, errors and limits."""

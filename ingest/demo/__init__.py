@@ -1,0 +1,1 @@
+"""The drawn sample catalogue of the demo."""

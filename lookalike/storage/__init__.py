@@ -1,0 +1,1 @@
+"""Files and objects: the only place that opens either."""

@@ -1,0 +1,70 @@
+"""The command line and the server, run as a user would run them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_S = 180
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and what it serves."""
+
+    url: str
+    photos: Path
+    ids: list[str]
+    store: Path
+    process: subprocess.Popen[str]
+
+    @property
+    def collection(self) -> str:
+        return f"{self.url}/v1/collections/default"
+
+
+def lookalike(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    command = [sys.executable, "-m", "lookalike.cluster.cli.main", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_S)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(store: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Serve a store as a user would, and stop it with Ctrl-C."""
+    port = free_port()
+    command = [sys.executable, "-m", "lookalike.cluster.cli.main", "serve", "--store", str(store), "--port", str(port)]
+    log = store / f"serve-{port}.log"
+    with log.open("w") as out:
+        process = subprocess.Popen([*command, *options], stdout=out, stderr=out, text=True, start_new_session=True)
+    try:
+        deadline = time.monotonic() + START_S
+        while " is ready;" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
