@@ -19,7 +19,8 @@ from lookalike.actors.index.rows import Rows
 from lookalike.actors.query.merge import ShardHits, UnknownImage
 from lookalike.actors.query.search import Masks, ShardQuery, answer_batch
 from lookalike.errors import LookalikeError
-from lookalike.ingest.store.collection import Store, keys_of
+from lookalike.ingest.store.collection import Store
+from lookalike.ingest.store.keys import keys_of
 from lookalike.kernels import hamming
 from lookalike.model.spec import ModelSpec
 

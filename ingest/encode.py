@@ -26,7 +26,8 @@ from lookalike.errors import UndecodableImage
 from lookalike.ingest.catalogue.entries import Entry, Problem
 from lookalike.ingest.catalogue.reader import Catalogue, read_photo
 from lookalike.ingest.photos.decode import decode
-from lookalike.ingest.store.collection import Store, codes_column, keys_of
+from lookalike.ingest.store.collection import Store, codes_column
+from lookalike.ingest.store.keys import keys_of
 from lookalike.model.descriptor import Descriptors
 from lookalike.storage.local import write_atomically
 

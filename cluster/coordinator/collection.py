@@ -37,7 +37,8 @@ from lookalike.errors import LookalikeError, UndecodableImage
 from lookalike.ingest.catalogue.entries import Entry
 from lookalike.ingest.catalogue.reader import read_photo
 from lookalike.ingest.photos.decode import decode, media_type
-from lookalike.ingest.store.collection import Store, bucket_of, keys_of
+from lookalike.ingest.store.collection import Store
+from lookalike.ingest.store.keys import bucket_of, keys_of
 from lookalike.model.spec import ModelSpec
 
 Codes = tuple[NDArray[np.uint64], NDArray[np.uint64]]

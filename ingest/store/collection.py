@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import time
@@ -26,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from lookalike.errors import LookalikeError, StoreMismatch, StoreUnavailable
 from lookalike.ingest.store.bucket import Bucket
+from lookalike.ingest.store.keys import bucket_of, key_of, keys_of
 from lookalike.model.spec import ModelSpec
 from lookalike.storage.local import new_folder, write_atomically
 
@@ -49,24 +49,6 @@ class Manifest(BaseModel):
 def version_of(spec: ModelSpec) -> str:
     """The model version that names a collection's folder; models of other codes never share one."""
     return f"{spec.name}-{spec.version}-{spec.digest()[:8]}"
-
-
-def key_of(image_id: str) -> int:
-    """Hash an image id to the 64-bit key that orders ties and chooses the bucket (BLAKE2b, RFC 7693).
-
-    Among 50 million images the chance that any two share a key is 7e-5.
-    """
-    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "little")
-
-
-def keys_of(image_ids: Sequence[str]) -> NDArray[np.uint64]:
-    """Hash many image ids: uint64, shape (n,)."""
-    return np.fromiter((key_of(image_id) for image_id in image_ids), np.uint64, len(image_ids))
-
-
-def bucket_of(keys: NDArray[np.uint64], buckets: int) -> NDArray[np.int64]:
-    """Slice the range of keys into ``buckets`` equal parts: int64, shape of ``keys``."""
-    return ((keys >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
 
 
 def schema(short_words: int, long_words: int) -> pa.Schema:

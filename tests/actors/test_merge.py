@@ -14,7 +14,8 @@ from lookalike.actors.placement import cut
 from lookalike.actors.query.filters import AnyOf, Filter, Not, OneOf, PriceRange
 from lookalike.actors.query.merge import Hit, ShardHits, UnknownImage, merge
 from lookalike.actors.query.search import ShardQuery, answer_batch
-from lookalike.ingest.store.collection import bucket_of, codes_column, keys_of, schema
+from lookalike.ingest.store.collection import codes_column, schema
+from lookalike.ingest.store.keys import bucket_of, keys_of
 
 SHORT_WORDS, COMPONENT_WORDS = 1, (1, 2)
 LONG_WORDS = sum(COMPONENT_WORDS)

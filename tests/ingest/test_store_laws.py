@@ -13,7 +13,8 @@ from support.stores import rows_of, titles, write_spec
 from lookalike.actors.query.merge import ShardHits
 from lookalike.actors.query.search import ShardQuery
 from lookalike.actors.shard import Shard
-from lookalike.ingest.store.collection import Store, bucket_of, keys_of
+from lookalike.ingest.store.collection import Store
+from lookalike.ingest.store.keys import bucket_of, keys_of
 
 IDS = [f"listing {n}/1" for n in range(12)]
 

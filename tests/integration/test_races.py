@@ -11,7 +11,8 @@ from support.racer import OLD, ids_of, write
 from support.stores import rows_of, titles, write_spec
 
 from lookalike.actors.shard import Shard
-from lookalike.ingest.store.collection import Store, bucket_of, keys_of
+from lookalike.ingest.store.collection import Store
+from lookalike.ingest.store.keys import bucket_of, keys_of
 
 pytestmark = pytest.mark.integration
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lookalike.ingest.store.collection import Store, codes_column, keys_of, schema
+from lookalike.ingest.store.collection import Store, codes_column, schema
+from lookalike.ingest.store.keys import keys_of
 from lookalike.model.spec import ComponentSpec, ModelSpec
 
 
