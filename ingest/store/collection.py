@@ -1,327 +1,339 @@
-"""A collection on disk, encoded by one model version: the only truth; all that is in memory can be lost.
+"""A collection, encoded by one model version: the only truth; all that is in memory can be lost.
 
-<root>/<collection>/alias                    which model version is served: one small file
-<root>/<collection>/<version>/manifest.json  the model's digest, the shape of the codes, the bucket count
-                              model/         the model that made the codes
-                              head           changes after every commit: the one file that readers poll
-                              buckets/NN.lance
-                              photos/        what came by HTTP; catalogue photos stay where they are
+    <root>/<collection>/alias                     which model version is served
+                        sources.json              the folders of the catalogues that it was made from
+                        photos/                   what came by HTTP
+                        trash/                    what nobody needs, for a day
+                        <version>/manifest.json   the shape of the codes, the bucket count; written last
+                                  model/          the model that made the codes
+                                  token           changes after every commit: the one object that readers poll
+                                  buckets/NN/     a head and segments
+
+A folder or a bucket of an object store, it is the same: see ``lookalike.storage``.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-import shutil
-import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from lookalike.errors import LookalikeError, StoreMismatch, StoreUnavailable
-from lookalike.ingest.store.bucket import Bucket
-from lookalike.ingest.store.keys import bucket_of, key_of, keys_of
+from lookalike import storage
+from lookalike.errors import Conflict, NotFound, StorageUnavailable, StoreMismatch, StoreUnavailable
+from lookalike.ingest.store import photos, resolve
+from lookalike.ingest.store.bucket import Bucket, Commit, Resolve
+from lookalike.ingest.store.compaction import Compactor
+from lookalike.ingest.store.keys import bucket_of, keys_of
+from lookalike.ingest.store.manifest import DEFAULT_BUCKETS, Manifest, check_name, read_manifest, version_of
+from lookalike.ingest.store.resolve import Stored
+from lookalike.ingest.store.rows import SCHEMA, Source, tombstones_table
 from lookalike.model.spec import ModelSpec
-from lookalike.storage.local import new_folder, write_atomically
+from lookalike.storage import Location
 
-COLLECTION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-BUCKETS = 16
+logger = logging.getLogger(__name__)
 
-
-class Manifest(BaseModel):
-    """What a collection's codes are; it never changes after the collection is made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = 1
-    model: str
-    model_digest: str
-    buckets: PositiveInt
-    short_words: PositiveInt
-    long_words: PositiveInt
+TRASH_FOR = timedelta(days=1)
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HOUR = "%Y-%m-%dT%H"
+# Buckets committed at once: on a disk each waits for its own fsyncs, on an object store for its own answers.
+_COMMITTERS = 8
 
 
-def version_of(spec: ModelSpec) -> str:
-    """The model version that names a collection's folder; models of other codes never share one."""
-    return f"{spec.name}-{spec.version}-{spec.digest()[:8]}"
+@dataclass(frozen=True)
+class Written:
+    """What a write did: how many rows were written, and the commits by bucket."""
+
+    rows: int
+    commits: dict[int, Commit]
 
 
-def schema(short_words: int, long_words: int) -> pa.Schema:
-    """The columns of a row. The primary key lets Lance notice two writers that insert one id at once."""
-    text, number = pa.string(), pa.float64()
-    return pa.schema(
-        [
-            pa.field("image_id", text, nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"}),
-            pa.field("key", pa.uint64(), nullable=False),
-            pa.field("listing_id", text),
-            pa.field("group", text),
-            pa.field("title", text),
-            pa.field("description", text),
-            pa.field("price", number),
-            pa.field("lat", number),
-            pa.field("lon", number),
-            pa.field("created_at", pa.timestamp("us", tz="UTC")),
-            pa.field("colour", text),
-            pa.field("brand", text),
-            pa.field("photo", text),
-            pa.field("fingerprint", pa.uint64()),
-            pa.field("short", pa.list_(pa.uint64(), short_words), nullable=False),
-            pa.field("long", pa.list_(pa.uint64(), long_words), nullable=False),
-        ]
-    )
-
-
-def codes_column(codes: NDArray[np.uint64]) -> pa.FixedSizeListArray:
-    """Put codes, uint64 of shape (n, words), into a column without a copy."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), codes.shape[1])
-
-
-def codes_array(column: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """Take codes out of a column: uint64, shape (n, words)."""
-    whole = column.combine_chunks()
-    chunks = whole.chunks if isinstance(whole, pa.ChunkedArray) else [whole]
-    words = column.type.list_size
-    arrays = [chunk.flatten().to_numpy().reshape(-1, words) for chunk in chunks]
-    return np.concatenate(arrays) if arrays else np.empty((0, words), np.uint64)
-
-
-class Store:
+class Collection:
     """One collection at one model version. Build it with ``create`` or ``open``."""
 
-    def __init__(self, folder: Path, collection: str, manifest: Manifest) -> None:
-        self.folder = folder
-        self.collection = collection
-        self.manifest = manifest
-        self.schema = schema(manifest.short_words, manifest.long_words)
-        self.buckets = [Bucket(_bucket_path(folder, number)) for number in range(manifest.buckets)]
+    def __init__(self, root: Location, name: str, version: str) -> None:
+        self.root = root
+        self.name = name
+        self.version = version
+        self.folder = root / name
+        self.location = self.folder / version
+        self.manifest = read_manifest(self.location)
+        self.spec = ModelSpec.parse(storage.read(self.model_location / "model.json"), str(self.model_location))
+        self._check_model(self.spec)
+        self.sources = photos.Sources(self.folder)
+        count = self.manifest.buckets
+        self.buckets = [Bucket(self.location / "buckets" / f"{number:04d}") for number in range(count)]
+        self._compactors = [Compactor(bucket, self._trash, self._drop_photos) for bucket in self.buckets]
+        self._pool = ThreadPoolExecutor(min(_COMMITTERS, count), thread_name_prefix="commit")
 
     @classmethod
-    def create(cls, root: Path, collection: str, model_folder: Path, buckets: int = BUCKETS) -> Store:
+    def create(cls, root: Location, name: str, model: Location, buckets: int = DEFAULT_BUCKETS) -> Collection:
         """Open the collection at this model's version, made first if it is not there.
 
-        A new collection is named by its alias at once; an older version stays the one that is served until
-        ``publish``. Made beside its place and renamed: a half-made one is never seen, and two makers agree.
+        A new collection's alias names this version at once; where there is an older version, that one stays the one
+        that is served until ``publish``. The manifest is written last, so a half-made version is never seen, and two
+        makers agree.
         """
-        check_name(collection)
-        spec = ModelSpec.load(model_folder)
-        folder = root / collection / version_of(spec)
-        with storage_errors(root):
-            if not folder.exists():
-                _make_whole(folder, spec, model_folder, buckets)
-            store = cls(folder, collection, _read_manifest(folder))
-            store.check_model(spec)
-            if not (root / collection / "alias").exists():
-                store.publish()
-        return store
+        check_name(name)
+        spec = ModelSpec.parse(storage.read(model / "model.json"), str(model))
+        version = version_of(spec)
+        location = root / name / version
+        if not storage.exists(location / "manifest.json"):
+            _make(location, spec, model, buckets)
+        collection = cls(root, name, version)
+        collection._check_model(spec)
+        try:
+            storage.create(root / name / "alias", version.encode())
+        except Conflict:
+            pass  # another version is served, or this one was named before
+        return collection
 
     @classmethod
-    def open(cls, root: Path, collection: str, version: str | None = None) -> Store:
+    def open(cls, root: Location, name: str, version: str | None = None) -> Collection:
         """Open a model version of a collection: the one that its alias names, unless told otherwise.
 
         Raises
         ------
         StoreUnavailable
-            No such collection, or it cannot be read.
+            No such collection, or it is damaged.
         StoreMismatch
             Its own model folder is not the one that made its codes.
+        StorageUnavailable
+            It cannot be read now.
         """
-        check_name(collection)
-        try:
-            version = version or (root / collection / "alias").read_text()
-        except FileNotFoundError:
-            known = ", ".join(collections(root)) or "none"
-            raise StoreUnavailable(
-                f"no collection {collection!r} in {root} (there: {known}); make one with `lookalike encode`"
-            ) from None
-        except OSError as error:
-            raise StoreUnavailable(f"cannot read {root}: {error}") from error
-        folder = root / collection / version
-        store = cls(folder, collection, _read_manifest(folder))
-        store.check_model(ModelSpec.load(store.model_folder))
-        return store
+        check_name(name)
+        return cls(root, name, version or alias(root, name))
 
     @property
-    def version(self) -> str:
-        """The model version: the name of the folder."""
-        return self.folder.name
-
-    def publish(self) -> None:
-        """Let the collection's alias name this version: servers started from now on serve it."""
-        with storage_errors(self.folder):
-            write_atomically(self.folder.with_name("alias"), self.version.encode())
-
-    @property
-    def model_folder(self) -> Path:
+    def model_location(self) -> Location:
         """The model that made this collection's codes."""
-        return self.folder / "model"
+        return self.location / "model"
 
-    def check_model(self, spec: ModelSpec) -> None:
+    def _check_model(self, spec: ModelSpec) -> None:
         """Refuse a model whose codes are not comparable with the stored ones."""
         if spec.digest() != self.manifest.model_digest:
             raise StoreMismatch(
-                f"the collection {self.collection!r} in {self.folder.parent.parent} was encoded by the model "
-                f"{self.manifest.model} (digest {self.manifest.model_digest}), but the model given is "
-                f"{version_of(spec)} (digest {spec.digest()}); serve it with its own model or encode it again"
+                f"the collection {self.name!r} in {self.root} was encoded by the model {self.manifest.model} "
+                f"(digest {self.manifest.model_digest}), but the model given is {version_of(spec)} "
+                f"(digest {spec.digest()}); serve it with its own model or encode it again"
             )
 
-    def head(self) -> str:
-        """A word that changes with every commit."""
-        try:
-            return (self.folder / "head").read_text()
-        except OSError as error:
-            raise StoreUnavailable(f"cannot read {self.folder / 'head'}: {error}") from error
-
-    def count(self) -> int:
-        """How many images the collection holds."""
-        with storage_errors(self.folder):
-            return sum(bucket.open().count_rows() for bucket in self.buckets)
+    def publish(self) -> None:
+        """Let the collection's alias name this version: servers started from now on serve it."""
+        storage.write(self.folder / "alias", self.version.encode())
 
     def check_writable(self) -> None:
-        """Raise ``StoreUnavailable`` if the collection cannot be written."""
-        with storage_errors(self.folder):
-            probe = self.folder / f".probe.{uuid.uuid4().hex}"
-            write_atomically(probe, b"")
-            probe.unlink()
+        """Raise ``StorageUnavailable`` if the collection cannot be written."""
+        probe = self.location / f"probe-{uuid.uuid4().hex}"
+        storage.write(probe, b"")
+        storage.remove(probe)
 
-    def upsert(self, rows: pa.Table) -> dict[int, int]:
-        """Insert or replace rows by ``image_id``; of an id given twice the later row wins.
+    @property
+    def token_location(self) -> Location:
+        """An object that changes after every commit."""
+        return self.location / "token"
 
-        Durable on return. Each bucket commits by itself: when one fails, those before it stay committed,
-        and giving the same rows again does no harm. Returns the version committed per bucket.
+    # --- writing
+
+    def put(self, rows: pa.Table) -> Written:
+        """Insert or replace what clients send: newer than whatever is stored. Durable on return.
+
+        Each bucket commits by itself: when one fails, the others stay committed, and the same again does no harm.
         """
-        rows = _last_of_each(rows.select(self.schema.names).cast(self.schema))
-        place = bucket_of(rows["key"].to_numpy(), self.manifest.buckets)
-        committed: dict[int, int] = {}
-        with storage_errors(self.folder):
-            try:
-                for number in np.unique(place).tolist():
-                    chosen = rows.take(np.flatnonzero(place == number))
-                    committed[number] = self.buckets[number].upsert(chosen)
-            finally:
-                if committed:
-                    self._bump_head()
-        return committed
+        return self._write(rows, resolve.put)
 
-    def delete(self, image_ids: Sequence[str]) -> set[str]:
-        """Delete rows by id; durable on return. Returns the ids that were there."""
-        ids = np.array(sorted(set(image_ids)), object)
-        place = bucket_of(keys_of(ids.tolist()), self.manifest.buckets)
-        gone: set[str] = set()
-        with storage_errors(self.folder):
-            try:
-                for number in np.unique(place).tolist():
-                    gone |= self.buckets[number].delete(ids[place == number].tolist())
-            finally:
-                if gone:
-                    self._bump_head()
-        return gone
+    def delete(self, image_ids: Sequence[str]) -> tuple[set[str], Written]:
+        """Delete images. Durable on return. Returns the ids that were there, too."""
+        written = self._write(tombstones_table(sorted(set(image_ids)), source=Source.HTTP), resolve.delete)
+        there = set()
+        for image_id, key in zip(image_ids, keys_of(image_ids), strict=True):
+            commit = written.commits[int(bucket_of(np.array([key]), self.manifest.buckets)[0])]
+            if commit.was_live(key):
+                there.add(image_id)
+        return there, written
 
-    def find(self, image_ids: Sequence[str], columns: Sequence[str] | None = None) -> dict[str, dict[str, object]]:
-        """Read stored rows by id, from the store and not from memory; unknown ids are left out."""
-        ids = np.array(list(image_ids), object)
-        place = bucket_of(keys_of(ids.tolist()), self.manifest.buckets)
-        names = self.schema.names if columns is None else ["image_id", *columns]
+    def take_in(self, rows: pa.Table) -> Written:
+        """Write a catalogue's rows, less those that are unchanged, or older than what a client did. Durable."""
+        return self._write(rows, resolve.take_in)
+
+    def copy_in(self, rows: pa.Table) -> Written:
+        """Write rows of another model version, tombstones too, where they are newer. Durable."""
+        return self._write(rows, resolve.copy)
+
+    def _write(self, rows: pa.Table, decide: Resolve) -> Written:
+        number = bucket_of(rows["key"].to_numpy(), self.manifest.buckets)
+        tasks = {
+            bucket: self._pool.submit(
+                self.buckets[bucket].commit, rows.take(pa.array(np.flatnonzero(number == bucket))), decide
+            )
+            for bucket in np.unique(number).tolist()
+        }
+        wait(tasks.values())
+        try:
+            if any(task.exception() is None and task.result().written for task in tasks.values()):
+                self._change_token()
+        finally:
+            for task in tasks.values():
+                if (error := task.exception()) is not None:
+                    raise error
+        commits = {bucket: task.result() for bucket, task in tasks.items()}
+        return Written(sum(commit.written for commit in commits.values()), commits)
+
+    def _change_token(self) -> None:
+        """Tell those who poll. The rows are committed: a token that cannot be written delays readers, no more."""
+        try:
+            storage.write(self.token_location, uuid.uuid4().hex.encode())
+        except StorageUnavailable:
+            logger.warning("the rows are stored, but readers will see them late", exc_info=True)
+
+    # --- reading
+
+    def find(self, image_ids: Sequence[str], names: Sequence[str] | None = None) -> dict[str, dict[str, object]]:
+        """Read stored rows by id, from the store and not from memory; unknown and deleted ones are left out."""
+        columns = list(SCHEMA.names if names is None else dict.fromkeys([*names, "image_id", "deleted"]))
+        wanted = sorted(set(image_ids))
         found: dict[str, dict[str, object]] = {}
-        with storage_errors(self.folder):
-            for number in np.unique(place).tolist():
-                rows = self.buckets[number].find(ids[place == number].tolist(), names)
-                found |= {row["image_id"]: row for row in rows.to_pylist()}
-        return found
+        for rows in self._find(keys_of(wanted), columns):
+            for row in rows[1].filter(pc.invert(rows[1]["deleted"])).to_pylist():
+                found[row["image_id"]] = row
+        return {image_id: found[image_id] for image_id in wanted if image_id in found}
 
-    def compact(self) -> None:
-        """Rewrite the buckets that hold many fragments or deleted rows."""
-        with storage_errors(self.folder):
-            for bucket in self.buckets:
-                bucket.compact()
-            self._bump_head()
+    def stored(self, keys: NDArray[np.uint64]) -> Stored:
+        """Look up stamps and fingerprints; ``keys`` uint64 (n,), each once, in any order."""
+        which, tables, unreadable = [np.empty(0, np.int64)], [], np.zeros(len(keys), bool)
+        for here, rows, lost in self._find(keys, resolve.COLUMNS):
+            which.append(here)
+            tables.append(rows)
+            unreadable[lost] = True
+        schema = pa.schema([SCHEMA.field(name) for name in resolve.COLUMNS])
+        rows = pa.concat_tables([schema.empty_table(), *tables])
+        return resolve.stored_of(len(keys), np.concatenate(which), rows, unreadable)
+
+    def _find(
+        self, keys: NDArray[np.uint64], names: Sequence[str]
+    ) -> Iterator[tuple[NDArray[np.int64], pa.Table, NDArray[np.int64]]]:
+        """For each bucket: which of the keys were found, their rows, and which may lie in a damaged part."""
+        number = bucket_of(keys, self.manifest.buckets)
+
+        def find(bucket: int) -> tuple[NDArray[np.int64], pa.Table, NDArray[np.int64]]:
+            wanted = np.flatnonzero(number == bucket)
+            here = self.buckets[bucket]
+            which, rows, unreadable = here.find(here.head(), keys[wanted], names)
+            return wanted[which], rows, wanted[unreadable]
+
+        yield from self._pool.map(find, np.unique(number).tolist())
+
+    def rows_at_most(self) -> int:
+        """How many rows the heads list: replaced ones that no merge has left out yet are counted too."""
+        return sum(self._pool.map(lambda bucket: bucket.head().rows, self.buckets))
+
+    def count(self) -> int:
+        """Count the images exactly: reads every key and tombstone, bucket by bucket."""
+        return sum(len(live) for live in map(self.live_keys, range(self.manifest.buckets)))
+
+    def live_keys(self, bucket: int) -> NDArray[np.uint64]:
+        """The keys of a bucket's images, ascending: uint64 (n,)."""
+        chosen = self.buckets[bucket]
+        keys, deleted = [np.empty(0, np.uint64)], [np.empty(0, bool)]
+        for batch in chosen.changes(chosen.head(), 0, ("key", "deleted"), _raise):
+            keys.append(batch["key"].to_numpy())
+            deleted.append(batch["deleted"].to_numpy(zero_copy_only=False))
+        together, gone = np.concatenate(keys), np.concatenate(deleted)
+        order = np.argsort(together, kind="stable")
+        last = np.append(together[order][1:] != together[order][:-1], True)[: len(order)]
+        newest = order[last]
+        return together[newest[~gone[newest]]]
+
+    # --- photos
 
     def add_photo(self, image_id: str, content: bytes, suffix: str) -> str:
-        """Keep an uploaded photo, under a name never used again. Returns its location for the ``photo`` column."""
-        name = f"{key_of(image_id):016x}-{uuid.uuid4().hex}{suffix}"
-        path = self.folder / "photos" / name[:2] / name
-        with storage_errors(self.folder):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
-        return str(path.resolve())
+        """Keep an uploaded photo. Returns what the ``photo`` column says of it."""
+        return photos.upload(self.folder, image_id, content, suffix)
 
-    def drop_photo(self, location: str) -> None:
-        """Remove an uploaded photo; a catalogue's own photo is left alone."""
-        path = Path(location)
-        if path.is_relative_to((self.folder / "photos").resolve()):
-            path.unlink(missing_ok=True)
+    def drop_photo(self, image_id: str, photo: str) -> None:
+        """Move an uploaded photo to the trash unless a row of some version still has it."""
+        if not photos.is_upload(photo):
+            return
+        for version in versions(self.root, self.name):
+            other = self if version == self.version else Collection.open(self.root, self.name, version)
+            row = other.find([image_id], ["photo"]).get(image_id)
+            if row is not None and row["photo"] == photo:
+                return
+        try:
+            self._trash(self.folder / photo)
+        except NotFound:
+            pass  # another merge was faster
 
-    def sweep_photos(self) -> int:
-        """Remove uploaded photos that no row names: what a writer left that was killed between file and commit.
+    def _drop_photos(self, replaced: pa.Table) -> None:
+        for row in replaced.to_pylist():
+            if row["photo"] and photos.is_upload(row["photo"]):
+                self.drop_photo(row["image_id"], row["photo"])
 
-        Younger ones than an hour are left alone: their commit may be under way. Returns how many were removed.
-        """
-        with storage_errors(self.folder):
-            old = time.time() - 3600
-            there = {str(p.resolve()) for p in (self.folder / "photos").glob("*/*") if p.stat().st_mtime < old}
-            if there:
-                for bucket in self.buckets:
-                    for batch in bucket.column_batches(["photo"]):
-                        there.difference_update(batch["photo"].to_pylist())
-            for location in there:
-                self.drop_photo(location)
-        return len(there)
+    # --- housekeeping
 
-    def _bump_head(self) -> None:
-        write_atomically(self.folder / "head", _new_head())
+    def compact(self, stop: Callable[[], bool] = lambda: False) -> int:
+        """Do every merge that is due, and empty the trash of yesterday. Returns how many merges there were."""
+        merges = 0
+        for compactor in self._compactors:
+            while not stop() and compactor.run():
+                merges += 1
+        self._empty_trash()
+        return merges
 
+    def _trash(self, location: Location) -> None:
+        hour = datetime.now(UTC).strftime(_HOUR)
+        storage.move(location, self.folder / f"trash/{hour}/{uuid.uuid4().hex}-{location.name}")
 
-def check_name(collection: str) -> None:
-    """Raise ``ValueError`` for a name that cannot be a collection's: it becomes a folder's name."""
-    if not COLLECTION_NAME.fullmatch(collection):
-        raise ValueError(
-            f"a collection is named by 1 to 63 of a-z, 0-9, '-' and '_', beginning with a letter or digit; "
-            f"not {collection!r}"
-        )
+    def _empty_trash(self) -> None:
+        limit = (datetime.now(UTC) - TRASH_FOR).strftime(_HOUR)
+        for hour in storage.list_names(self.folder / "trash"):
+            if hour < limit:
+                for name in storage.list_names(self.folder / "trash" / hour):
+                    storage.remove(self.folder / "trash" / hour / name)
+                storage.remove(self.folder / "trash" / hour)
 
 
-def collections(root: Path) -> list[str]:
+def alias(root: Location, name: str) -> str:
+    """The model version that a collection's alias names.
+
+    Raises
+    ------
+    StoreUnavailable
+        There is no such collection, or the alias is damaged.
+    """
+    try:
+        version = storage.read(root / name / "alias").decode("utf-8", "replace").strip()
+    except NotFound:
+        known = ", ".join(collections(root)) or "none"
+        raise StoreUnavailable(
+            f"no collection {name!r} in {root} (there: {known}); make one with `lookalike encode`"
+        ) from None
+    if not _VERSION.fullmatch(version):
+        raise StoreUnavailable(f"{root / name / 'alias'} is damaged: it must hold the name of a model version")
+    return version
+
+
+def collections(root: Location) -> list[str]:
     """List the collections of a store, by name."""
-    return sorted(path.parent.name for path in root.glob("*/alias"))
+    return [name for name in storage.list_names(root) if storage.exists(root / name / "alias")]
 
 
-@contextmanager
-def storage_errors(place: Path) -> Iterator[None]:
-    """Say what the operating system or Lance could not do as one kind of error."""
-    try:
-        yield
-    except LookalikeError:
-        raise
-    except (OSError, RuntimeError) as error:  # Lance reports a full disk as either
-        reason = " ".join(str(error).split())
-        if "No space left" in reason or "os error 28" in reason:
-            reason = "the disk is full; free some space and try again"
-        raise StoreUnavailable(f"cannot use the store {place}: {reason}") from error
+def versions(root: Location, name: str) -> list[str]:
+    """List the model versions of a collection."""
+    names = storage.list_names(root / name)
+    return [version for version in names if storage.exists(root / name / version / "manifest.json")]
 
 
-def _bucket_path(folder: Path, number: int) -> Path:
-    return folder / "buckets" / f"{number:02d}.lance"
-
-
-def _new_head() -> bytes:
-    return f"{time.time_ns()} {uuid.uuid4().hex}".encode()
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / "manifest.json"
-    try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise StoreUnavailable(f"cannot read {path}: {error}") from error
-    except ValidationError as error:
-        raise StoreUnavailable(f"{path} is damaged: {error.errors()[0]['msg']}") from error
-
-
-def _make_whole(folder: Path, spec: ModelSpec, model_folder: Path, buckets: int) -> None:
+def _make(location: Location, spec: ModelSpec, model: Location, buckets: int) -> None:
     manifest = Manifest(
         model=version_of(spec),
         model_digest=spec.digest(),
@@ -329,19 +341,23 @@ def _make_whole(folder: Path, spec: ModelSpec, model_folder: Path, buckets: int)
         short_words=spec.short_words,
         long_words=spec.long_words,
     )
+    storage.copy_tree(model, location / "model")
+    storage.write(location / "token", uuid.uuid4().hex.encode())
+    for number in range(buckets):
+        try:
+            Bucket(location / "buckets" / f"{number:04d}").create()
+        except Conflict:
+            continue  # made by one that was killed, or that makes it at this moment
     try:
-        with new_folder(folder) as draft:
-            (draft / "buckets").mkdir()
-            shutil.copytree(model_folder, draft / "model")
-            for number in range(buckets):
-                Bucket(_bucket_path(draft, number)).create(schema(spec.short_words, spec.long_words))
-            (draft / "head").write_bytes(_new_head())
-            (draft / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n")
-    except OSError:
-        if not folder.exists():  # else another process made it first: theirs is as good
-            raise
+        storage.create(location / "manifest.json", manifest.model_dump_json(indent=2).encode() + b"\n")
+    except Conflict:
+        return
 
 
-def _last_of_each(rows: pa.Table) -> pa.Table:
-    last = {image_id: row for row, image_id in enumerate(rows["image_id"].to_pylist())}
-    return rows if len(last) == len(rows) else rows.take(sorted(last.values()))
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def location_of(root: str | Path | Location) -> Location:
+    """The location of a store's root, however it was given."""
+    return root if isinstance(root, Location) else Location.parse(root)

@@ -1,0 +1,120 @@
+"""Where the photos of rows are: uploads in the store, a catalogue's own where they are, under names that can move.
+
+    photos/3f/<key>-<hash>.jpg    an upload, below the collection's folder
+    catalogue/0/shoes/12.jpg      below the 0th folder of ``sources.json``
+    s3://bucket/12.jpg            an object, or an https address
+
+A local source is written relative to the collection's folder, so a store that is moved together with its catalogue
+finds the photos again, and one that is moved alone needs one line changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from lookalike import storage
+from lookalike.errors import Conflict, NotFound, StoreUnavailable
+from lookalike.ingest.store.keys import key_of
+from lookalike.storage import Location
+
+UPLOADS = "photos"
+_CATALOGUE = "catalogue"
+
+
+def is_upload(photo: str) -> bool:
+    """Whether the store itself keeps this photo."""
+    return photo.startswith(f"{UPLOADS}/")
+
+
+def upload(folder: Location, image_id: str, content: bytes, suffix: str) -> str:
+    """Keep an uploaded photo; durable on return.
+
+    The name has the image's key and the hash of the content: the same upload again is the same object, and no photo is
+    ever shared by two images.
+
+    Parameters
+    ----------
+    folder : Location
+        The collection's folder.
+
+    Returns
+    -------
+    str
+        For the ``photo`` column.
+    """
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    key = f"{key_of(image_id):016x}"
+    photo = f"{UPLOADS}/{key[:2]}/{key}-{digest}{suffix}"
+    storage.write(folder / photo, content)
+    return photo
+
+
+class Sources:
+    """The folders of the catalogues that a collection was made from: ``sources.json`` beside its alias."""
+
+    def __init__(self, folder: Location) -> None:
+        self._folder = folder
+        self._file = folder / "sources.json"
+
+    def add(self, root: Location) -> str:
+        """Note a catalogue's folder. Returns the prefix of its photos, ``catalogue/0/``."""
+        wanted = self._written(root)
+        while True:
+            known, version = self._read()
+            if wanted in known:
+                return f"{_CATALOGUE}/{known.index(wanted)}/"
+            content = json.dumps([*known, wanted], indent=2).encode()
+            try:
+                if version is None:
+                    storage.create(self._file, content)
+                else:
+                    storage.replace(self._file, content, version)
+            except Conflict:  # another job noted its folder meanwhile
+                continue
+            return f"{_CATALOGUE}/{len(known)}/"
+
+    def resolve(self, photo: str) -> tuple[Location, str]:
+        """Tell where a photo is: a folder, and the photo's name below it, which is checked when it is read.
+
+        Raises
+        ------
+        StoreUnavailable
+            ``sources.json`` does not name the folder.
+        """
+        if is_upload(photo):
+            return self._folder, photo
+        if "://" in photo:
+            location = Location.parse(photo)
+            return location.parent, location.name
+        kind, _, rest = photo.partition("/")
+        number, _, name = rest.partition("/")
+        known, _ = self._read()
+        if kind != _CATALOGUE or not number.isdecimal() or int(number) >= len(known):
+            raise StoreUnavailable(f"{self._file} names no folder for the photo {photo}")
+        return self._parsed(known[int(number)]), name
+
+    def _written(self, root: Location) -> str:
+        if root.is_local and self._folder.is_local:
+            return os.path.relpath(root.path, self._folder.path)
+        return str(root)
+
+    def _parsed(self, written: str) -> Location:
+        if "://" in written or not self._folder.is_local:
+            return Location.parse(written)
+        return Location.parse(Path(os.path.normpath(self._folder.path / written)))
+
+    def _read(self) -> tuple[list[str], str | None]:
+        try:
+            content, version = storage.read_versioned(self._file)
+        except NotFound:
+            return [], None
+        try:
+            known = json.loads(content)
+        except ValueError as error:
+            raise StoreUnavailable(f"{self._file} is damaged: {error}") from error
+        if not isinstance(known, list) or not all(isinstance(entry, str) for entry in known):
+            raise StoreUnavailable(f"{self._file} is damaged: it must be a list of folders")
+        return known, version

@@ -1,0 +1,117 @@
+"""Which of the rows offered are written, given what the bucket holds: the newer source wins, whichever way it came.
+
+Pure: tables in, a table out. Every function takes the rows offered, sorted by key with each key once, and what is
+stored for them, and gives the rows to write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lookalike.ingest.store.rows import Source
+
+COLUMNS = ("key", "deleted", "stamp", "source", "fingerprint")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a bucket holds for n keys; where ``found`` is false the other values mean nothing.
+
+    Attributes
+    ----------
+    found, deleted : ndarray of bool, shape (n,)
+    stamp : ndarray of int64, shape (n,)
+        When the row's source changed, in microseconds since 1970.
+    source : ndarray of uint8, shape (n,)
+        A ``Source``.
+    fingerprint : ndarray of uint64, shape (n,)
+    has_fingerprint : ndarray of bool, shape (n,)
+    unreadable : ndarray of bool, shape (n,)
+        True where nothing was found and a damaged part of the bucket may hold the row.
+    """
+
+    found: NDArray[np.bool_]
+    deleted: NDArray[np.bool_]
+    stamp: NDArray[np.int64]
+    source: NDArray[np.uint8]
+    fingerprint: NDArray[np.uint64]
+    has_fingerprint: NDArray[np.bool_]
+    unreadable: NDArray[np.bool_]
+
+    @property
+    def live(self) -> NDArray[np.bool_]:
+        """Which keys have an image."""
+        return self.found & ~self.deleted
+
+
+def stored_of(count: int, which: NDArray[np.int64], rows: pa.Table, unreadable: NDArray[np.bool_]) -> Stored:
+    """Arrange found rows (with ``COLUMNS``) by the ``count`` keys that were looked up."""
+    fingerprints = rows["fingerprint"].combine_chunks()
+    columns = {
+        "found": np.ones(len(which), bool),
+        "deleted": rows["deleted"].to_numpy(),
+        "stamp": rows["stamp"].cast(pa.int64()).to_numpy(),
+        "source": rows["source"].to_numpy(),
+        "fingerprint": pc.fill_null(fingerprints, 0).to_numpy(),
+        "has_fingerprint": pc.is_valid(fingerprints).to_numpy(zero_copy_only=False),
+    }
+    scattered = {name: _scattered(count, which, values) for name, values in columns.items()}
+    return Stored(**scattered, unreadable=unreadable)
+
+
+def put(rows: pa.Table, stored: Stored) -> pa.Table:
+    """What a client puts or deletes is written always, and is newer than what it replaces.
+
+    The catalogue's fingerprint stays with the row: the catalogue's next run must not take an old entry for a new one.
+    """
+    stamps = _after(rows, stored, stored.found)
+    fingerprints = pa.array(stored.fingerprint, mask=~stored.has_fingerprint)
+    return _with(_with(rows, "stamp", stamps), "fingerprint", fingerprints)
+
+
+def delete(rows: pa.Table, stored: Stored) -> pa.Table:
+    """A tombstone is written for each image that is there, or that may be in a damaged part of the bucket."""
+    return put(rows, stored).filter(pa.array(stored.live | stored.unreadable))
+
+
+def take_in(rows: pa.Table, stored: Stored) -> pa.Table:
+    """A catalogue's row is written if it changed since the catalogue's last run, unless a client's change is newer."""
+    by_catalogue = stored.found & (stored.source == Source.CATALOGUE)
+    stamps = _after(rows, stored, by_catalogue)
+    newer = by_catalogue | (stamps.cast(pa.int64()).to_numpy() > stored.stamp)
+    return _with(rows, "stamp", stamps).filter(pa.array(changed(rows, stored) & (~stored.found | newer)))
+
+
+def copy(rows: pa.Table, stored: Stored) -> pa.Table:
+    """A row of another model version is written as it is, if it is newer."""
+    stamps = rows["stamp"].cast(pa.int64()).to_numpy()
+    return rows.filter(pa.array(~stored.found | (stamps > stored.stamp)))
+
+
+def changed(rows: pa.Table, stored: Stored) -> NDArray[np.bool_]:
+    """Which catalogue rows differ from what was taken in last: bool (n,)."""
+    known = stored.found & stored.has_fingerprint
+    result: NDArray[np.bool_] = ~known | (rows["fingerprint"].to_numpy() != stored.fingerprint)
+    return result
+
+
+def _after(rows: pa.Table, stored: Stored, where: NDArray[np.bool_]) -> pa.Array:
+    """The stamps of rows, raised above the stored ones where told: clocks of two machines may differ."""
+    stamps = rows["stamp"].cast(pa.int64()).to_numpy()
+    return pa.array(np.where(where, np.maximum(stamps, stored.stamp + 1), stamps)).cast(rows.schema.field("stamp").type)
+
+
+def _with(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    at = rows.schema.get_field_index(name)
+    return rows.set_column(at, rows.schema.field(at), values)
+
+
+def _scattered(count: int, which: NDArray[np.int64], values: NDArray[np.generic]) -> NDArray[np.generic]:
+    result = np.zeros(count, values.dtype)
+    result[which] = values
+    return result
