@@ -5,7 +5,8 @@ PORT ?= 8000
 N ?= 1e6
 BIN := .venv/bin
 READY := .venv/.ready
-KERNEL_SOURCES := $(wildcard kernels/*.pyx kernels/*.c kernels/*.h kernels/c/*.c kernels/c/*.h)
+C_SOURCES := $(wildcard kernels/c/*.[ch] kernels/c/isa/*.[ch])
+KERNEL_SOURCES := $(wildcard kernels/*.pyx) $(C_SOURCES)
 
 .PHONY: demo test check format bench bench-kernels bench-model clean
 .DEFAULT_GOAL := demo

@@ -28,7 +28,7 @@ static inline uint64_t hm_hit_row(uint64_t hit) { return hit & (HM_MAX_ROWS - 1)
 /* A loop that appends hits may write this many words past the last one (it stores whole registers). */
 #define HM_SPILL 8
 
-/* Three queries, prepared for counting their distances to a block of planes together (see sliced.h). */
+/* Three queries, prepared for counting their distances to a block of planes together (see bit_planes.h). */
 #define HM_TRIO 3
 #define HM_TRIO_CLASSES 4        /* where they agree; where the second, the third, or both differ from the first */
 #define HM_BLOCK_PLANES (HM_MAX_SHORT_BITS + 1)

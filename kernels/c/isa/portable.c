@@ -1,6 +1,6 @@
 /* Plain C for any CPU. */
 #define TARGET
-#include "plain.h"
+#include "generic.h"
 
 static int runs_here(void) { return 1; }
 

@@ -1,7 +1,7 @@
 /* Plain C with the POPCNT instruction (x86-64 since 2008). */
 #if defined(__x86_64__)
 #define TARGET __attribute__((target("popcnt")))
-#include "plain.h"
+#include "generic.h"
 
 static int runs_here(void) { return __builtin_cpu_supports("popcnt"); }
 

@@ -15,15 +15,15 @@ import pytest
 from lookalike.kernels import hamming
 
 HERE = Path(__file__).parent
-KERNELS = Path(hamming.__file__).parent
+C_SOURCES = Path(hamming.__file__).parent / "c"
 
 
 def build(compiler: str, target: Path, *flags: str) -> Path:
     """Compile the check with all loops; a warning is an error."""
-    sources = [str(source) for source in sorted(KERNELS.glob("*.c")) if source.name != "_hamming.c"]
-    command = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{KERNELS}", *flags]
+    sources = [str(source) for source in sorted(C_SOURCES.rglob("*.c"))]
+    command = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{C_SOURCES}", *flags]
     done = subprocess.run(
-        [*command, str(HERE / "test_kernels_check.c"), *sources, "-pthread", "-o", str(target)],
+        [*command, str(HERE / "c_code_check.c"), *sources, "-pthread", "-o", str(target)],
         capture_output=True,
         text=True,
         check=False,

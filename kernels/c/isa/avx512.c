@@ -4,7 +4,7 @@
 
 #define LANES 8
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vpopcntdq,popcnt")))
-#include "sliced.h"
+#include "bit_planes.h"
 
 TARGET HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry) {
     __m512i x = (__m512i)a, y = (__m512i)b, z = (__m512i)c;

@@ -4,7 +4,7 @@
 
 #define LANES 4
 #define TARGET __attribute__((target("avx2,popcnt")))
-#include "sliced.h"
+#include "bit_planes.h"
 
 TARGET HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry) {
     plane differ = a ^ b;

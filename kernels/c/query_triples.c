@@ -1,4 +1,4 @@
-/* Three queries as lists of planes (see sliced.h). */
+/* Three queries as lists of planes (see bit_planes.h). */
 #include "search.h"
 
 static int bit_of(const uint64_t *code, int bit) { return (int)(code[bit / 64] >> bit % 64 & 1); }

@@ -12,7 +12,7 @@
  * The including file defines LANES (64-bit words of a register) and TARGET (the attribute of its functions) before, and
  * full_adder, borrow and lanes_with_bits after; this file defines slice_block, trio_masks and mask_hits.
  */
-#include "loops_scalar.h"
+#include "isa/scalar.h"
 
 typedef uint64_t plane __attribute__((vector_size(8 * LANES)));
 

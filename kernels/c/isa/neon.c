@@ -4,7 +4,7 @@
 
 #define LANES 2
 #define TARGET
-#include "sliced.h"
+#include "bit_planes.h"
 
 HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry) {
     plane differ = a ^ b;
