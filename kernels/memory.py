@@ -1,8 +1,8 @@
 """Rows in memory that grow at the end without moving: what was read before stays where it is.
 
 A search reads the codes at the speed of memory, and phase two reads a few thousand rows at random: on 4 KB
-pages such a row costs six times as much as on huge pages (2 MB). So rows lie in one stretch of address space,
-aligned to 2 MB and advised to be huge, reserved far beyond what is needed and paid for only where rows were
+pages such a row costs six times as much as on huge pages (2 MB). So rows lie in one mapping, aligned to 2 MB and
+advised to be huge. Its address space is reserved far beyond what is needed; memory is used only where rows were
 written.
 """
 
@@ -28,11 +28,11 @@ class GrowableRows:
     words : int
         Values per row, at least 1.
     dtype : dtype
-        uint64 unless told otherwise.
+        uint64 by default.
     reserve_bytes : int
-        Address space to reserve, 1 TB unless told otherwise; it costs nothing until it is used. Where the
-        system grants less, or when it is full, the rows move once to a larger stretch; views given before
-        keep the old one alive.
+        Address space to reserve, 1 TB by default; no memory is used before rows are written. Where the system
+        grants less, or when it is full, the rows are copied to a larger mapping; earlier views keep the old one
+        alive.
 
     Notes
     -----
@@ -91,11 +91,11 @@ class GrowableRows:
             )
         end = self._rows + len(rows)
         if end > len(self._values):
-            self._move(end)
+            self._copy_to_larger(end)
         self._values[self._rows : end] = rows
         self._rows = end
 
-    def _move(self, rows: int) -> None:
+    def _copy_to_larger(self, rows: int) -> None:
         old = self._values[: self._rows]
         self._values, self.huge_pages = self._reserve(2 * rows * self.row_bytes)
         if len(self._values) < rows:
@@ -104,27 +104,27 @@ class GrowableRows:
 
     def _reserve(self, size: int) -> tuple[NDArray[Any], bool]:
         """As much of ``size`` bytes as the system grants, and whether its pages may be huge."""
-        stretch = None
-        while stretch is None:
+        mapping = None
+        while mapping is None:
             try:
-                stretch = mmap.mmap(-1, size + _HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+                mapping = mmap.mmap(-1, size + _HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
             except (OSError, OverflowError):  # a limit on address space (ulimit -v, strict overcommit)
                 if size < _HUGE_PAGE:
                     raise MemoryError(
                         f"the system grants no address space for rows of {self.row_bytes} bytes"
                     ) from None
                 size //= 2
-        huge = _advise_huge(stretch)
-        start = -np.frombuffer(stretch, np.uint8, 1).ctypes.data % _HUGE_PAGE
+        huge = _advise_huge(mapping)
+        start = -np.frombuffer(mapping, np.uint8, 1).ctypes.data % _HUGE_PAGE
         count = size // self.row_bytes
-        values = np.frombuffer(stretch, self._dtype, count * self._words, start).reshape(count, self._words)
+        values = np.frombuffer(mapping, self._dtype, count * self._words, start).reshape(count, self._words)
         return values, huge
 
 
-def _advise_huge(stretch: mmap.mmap) -> bool:
+def _advise_huge(mapping: mmap.mmap) -> bool:
     try:
         setting = _SYSTEM_SETTING.read_text()
-        stretch.madvise(mmap.MADV_HUGEPAGE)
+        mapping.madvise(mmap.MADV_HUGEPAGE)
     except (OSError, AttributeError):  # no such pages here: plain ones serve, and the status says so
         return False
     return "[never]" not in setting

@@ -4,10 +4,10 @@
 #include <string.h>
 
 #define BLOCK_ROWS 64   /* one word of the bitmap; 16 KB of 2,048-bit codes, which stay in L1 for all queries */
-#define SLICE_ROWS 1024 /* fewer are not worth a thread */
-#define SPARSE 16       /* so few rows of a block are counted one by one */
+#define MIN_RANGE_ROWS 1024 /* fewer cost less than a thread */
+#define MAX_ROWS_ONE_BY_ONE 16       /* up to so many rows of a block are counted one by one */
 
-/* Rank the rows of a block, start to end, that `allowed` names. */
+/* Rank the rows of a block, start to end, whose bit in `allowed` is set. */
 static void rank_block(const search *s, size_t q, hm_ranking *ranking, size_t start, size_t end, uint64_t allowed) {
     const hm_codes *codes = s->codes;
     const hm_query *query = &s->queries[q];
@@ -16,14 +16,14 @@ static void rank_block(const search *s, size_t q, hm_ranking *ranking, size_t st
     const uint64_t *weights = hm_uneven_weights(query, codes->long_words, &factor), *rows = codes->long_codes + start * words;
     /* The first query reads the rows from memory: the processor's prefetcher follows one row at a time (10 ms for a million
      * rows of 2,048 bits), but not eight side by side (23 ms). */
-    int one_by_one = q == 0 || __builtin_popcountll(allowed) <= SPARSE;
-    uint64_t limit = factor ? hm_ranking_reach(ranking) / factor : UINT64_MAX; /* weights of 0 make all rows alike */
+    int one_by_one = q == 0 || __builtin_popcountll(allowed) <= MAX_ROWS_ONE_BY_ONE;
+    uint64_t limit = factor ? hm_ranking_max_distance(ranking) / factor : UINT64_MAX; /* weights of 0 make all rows alike */
     if (!one_by_one)
-        allowed &= s->loops->weighted_within(query->long_code, rows, end - start, codes->long_words, weights,
+        allowed &= s->variant->weighted_within(query->long_code, rows, end - start, codes->long_words, weights,
                                              limit, distances);
     for (; allowed; allowed &= allowed - 1) {
         size_t i = (size_t)__builtin_ctzll(allowed);
-        uint64_t distance = one_by_one ? s->loops->weighted(query->long_code, rows + i * words, codes->long_words, weights)
+        uint64_t distance = one_by_one ? s->variant->weighted(query->long_code, rows + i * words, codes->long_words, weights)
                                    : distances[i];
         hm_ranking_offer(ranking, (hm_ranked){factor * distance, codes->keys[start + i], start + i}, &evicted);
     }
@@ -34,16 +34,16 @@ static uint64_t allowed_in_block(const hm_codes *codes, size_t start, size_t end
     return codes->allowed ? codes->allowed[start / BLOCK_ROWS] & all : all;
 }
 
-static void rank_slice(void *context, int part) {
+static void rank_range(void *context, int range) {
     search *s = context;
-    hm_ranking *rankings = s->rankings + (size_t)part * s->query_count;
-    size_t start = slice_start(s, part), end = slice_start(s, part + 1);
+    hm_ranking *rankings = s->rankings + (size_t)range * s->query_count;
+    size_t start = range_start(s, range), end = range_start(s, range + 1);
     for (size_t q = 0; q < s->query_count; q++) {
-        rankings[q].limit = min_size((size_t)s->queries[q].count, end - start);
-        rankings[q].items = malloc((rankings[q].limit + 1) * sizeof *rankings[q].items);
-        if (!rankings[q].items) s->failed[part] = 1;
+        rankings[q].capacity = min_size((size_t)s->queries[q].count, end - start);
+        rankings[q].items = malloc((rankings[q].capacity + 1) * sizeof *rankings[q].items);
+        if (!rankings[q].items) s->failed[range] = 1;
     }
-    if (s->failed[part]) return;
+    if (s->failed[range]) return;
     for (size_t row = start; row < end; row += BLOCK_ROWS) {
         size_t stop = min_size(end, row + BLOCK_ROWS);
         uint64_t allowed = allowed_in_block(s->codes, row, stop);
@@ -51,17 +51,17 @@ static void rank_slice(void *context, int part) {
     }
 }
 
-/* Join the slices' rankings of one query into its answer. */
+/* Join the ranges' rankings of one query into its answer. */
 static int report_best(search *s, size_t q) {
     const hm_codes *codes = s->codes;
     size_t all = 0, at = 0;
-    for (int part = 0; part < s->parts; part++) all += s->rankings[(size_t)part * s->query_count + q].size;
+    for (int range = 0; range < s->ranges; range++) all += s->rankings[(size_t)range * s->query_count + q].size;
     hm_ranking joined = {malloc((all + 1) * sizeof *joined.items), all, all};
     size_t kept = min_size(all, (size_t)s->queries[q].count);
     int failed = !joined.items || hm_found_reserve(&s->found[q], kept);
     if (!failed) {
-        for (int part = 0; part < s->parts; part++) {
-            const hm_ranking *r = &s->rankings[(size_t)part * s->query_count + q];
+        for (int range = 0; range < s->ranges; range++) {
+            const hm_ranking *r = &s->rankings[(size_t)range * s->query_count + q];
             memcpy(joined.items + at, r->items, r->size * sizeof *r->items);
             at += r->size;
         }
@@ -70,7 +70,7 @@ static int report_best(search *s, size_t q) {
             size_t row = (size_t)joined.items[i].position;
             s->found[q].row[i] = (int64_t)row;
             s->found[q].long_distance[i] = (uint32_t)joined.items[i].distance;
-            s->loops->distances(s->queries[q].short_code, codes->short_codes + row * (size_t)codes->short_words, 1,
+            s->variant->distances(s->queries[q].short_code, codes->short_codes + row * (size_t)codes->short_words, 1,
                                 codes->short_words, &s->found[q].short_distance[i]);
         }
     }
@@ -78,22 +78,22 @@ static int report_best(search *s, size_t q) {
     return failed;
 }
 
-int hm_exhaustive(const hm_loops *loops, const hm_codes *codes, const hm_query *queries, size_t query_count,
+int hm_exhaustive(const hm_variant *variant, const hm_codes *codes, const hm_query *queries, size_t query_count,
                   int threads, hm_found *found) {
-    int parts = hm_parts(threads, codes->n, SLICE_ROWS);
-    search s = {.loops = loops, .codes = codes, .queries = queries, .query_count = query_count, .parts = parts,
+    int ranges = hm_range_count(threads, codes->n, MIN_RANGE_ROWS);
+    search s = {.variant = variant, .codes = codes, .queries = queries, .query_count = query_count, .ranges = ranges,
                 .found = found};
     memset(found, 0, query_count * sizeof *found);
-    s.rankings = calloc((size_t)parts * query_count + 1, sizeof *s.rankings);
-    s.failed = calloc((size_t)parts, sizeof *s.failed);
+    s.rankings = calloc((size_t)ranges * query_count + 1, sizeof *s.rankings);
+    s.failed = calloc((size_t)ranges, sizeof *s.failed);
     int failed = !s.rankings || !s.failed;
     if (!failed) {
-        hm_parallel(parts, rank_slice, &s);
-        failed = any_failed(s.failed, parts);
+        hm_parallel(ranges, rank_range, &s);
+        failed = any_failed(s.failed, ranges);
     }
     for (size_t q = 0; !failed && q < query_count; q++) failed = report_best(&s, q);
     if (s.rankings)
-        for (size_t i = 0; i < (size_t)parts * query_count; i++) free(s.rankings[i].items);
+        for (size_t i = 0; i < (size_t)ranges * query_count; i++) free(s.rankings[i].items);
     free(s.rankings);
     free(s.failed);
     return failed ? -1 : 0;

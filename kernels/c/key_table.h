@@ -21,7 +21,7 @@ void kt_find(const kt_table *table, const uint64_t *keys, const uint64_t *wanted
  * put: n, or fewer when there is no memory for a larger table. */
 size_t kt_put(kt_table *table, const uint64_t *keys, const int64_t *slots, size_t n, int64_t *previous);
 
-/* Take out each wanted key; found[i] is the slot that had it, or -1. */
+/* Remove each wanted key; found[i] is the slot that had it, or -1. */
 void kt_remove(kt_table *table, const uint64_t *keys, const uint64_t *wanted, size_t n, int64_t *found);
 
 /* Bytes of memory held, whole pages. */

@@ -1,4 +1,4 @@
-/* What the two kinds of search share: slices of rows, the blocks in them, the state of a call. */
+/* What the two kinds of search share: row ranges, the blocks in them, the state of a call. */
 #ifndef LOOKALIKE_SEARCH_H
 #define LOOKALIKE_SEARCH_H
 
@@ -7,24 +7,24 @@
 #include <stdlib.h>
 
 typedef struct {
-    const hm_loops *loops;
+    const hm_variant *variant;
     const hm_codes *codes;
     const hm_query *queries;
     size_t query_count;
     int phases;               /* two, or one to stop at the candidates */
-    int parts;                /* slices of rows, one thread each */
-    hm_collector *collectors; /* two-phase: parts x queries */
-    hm_ranking *rankings;     /* exhaustive: parts x queries */
+    int ranges;                /* row ranges, one thread each */
+    hm_collector *collectors; /* two-phase: ranges x queries */
+    hm_ranking *rankings;     /* exhaustive: ranges x queries */
     hm_found *found;
-    int *failed; /* one flag per part: it ran out of memory */
+    int *failed; /* one flag per range: it ran out of memory */
 } search;
 
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 
-/* Slices start at whole words of the bitmap. */
-static inline size_t slice_start(const search *s, int part) {
-    if (part == s->parts) return s->codes->n;
-    return (size_t)((unsigned __int128)s->codes->n * (unsigned)part / (unsigned)s->parts) / 64 * 64;
+/* Row ranges start at whole words of the bitmap. */
+static inline size_t range_start(const search *s, int range) {
+    if (range == s->ranges) return s->codes->n;
+    return (size_t)((unsigned __int128)s->codes->n * (unsigned)range / (unsigned)s->ranges) / 64 * 64;
 }
 
 static inline int no_row_allowed(const hm_codes *codes, size_t start, size_t end) {
@@ -34,30 +34,30 @@ static inline int no_row_allowed(const hm_codes *codes, size_t start, size_t end
     return 1;
 }
 
-static inline int any_failed(const int *failed, int parts) {
-    for (int part = 0; part < parts; part++)
-        if (failed[part]) return 1;
+static inline int any_failed(const int *failed, int ranges) {
+    for (int range = 0; range < ranges; range++)
+        if (failed[range]) return 1;
     return 0;
 }
 
-/* Scratch memory, aligned to 64 bytes and not cleared; NULL without memory. hm_give takes NULL too. */
-void *hm_take(size_t bytes);
-void hm_give(void *memory);
+/* Scratch memory, aligned to 64 bytes and not cleared; NULL without memory. hm_scratch_free accepts NULL. */
+void *hm_scratch_alloc(size_t bytes);
+void hm_scratch_free(void *memory);
 
-/* The number of slices: no more than threads, and none smaller than one thread is worth. */
-int hm_parts(int threads, size_t n, size_t least_rows);
+/* Into how many ranges to split n rows: at most one per thread, and each of at least `min_rows`, unless it is the only one. */
+int hm_range_count(int threads, size_t n, size_t min_rows);
 
 /* NULL when the weights are all alike: *factor then multiplies the plain distance. */
 const uint64_t *hm_uneven_weights(const hm_query *query, int words, uint64_t *factor);
 
-/* Phase one over slice `part` of the search that is the context: fills its collectors. */
-void hm_scan_slice(void *context, int part);
+/* Phase one over row range `range` of the search that is the context: fills its collectors. */
+void hm_scan_range(void *context, int range);
 
-/* Prepare three queries (of which some may be the same) for being counted together, on planes of `lanes` words. */
-void hm_trio_prepare(const uint64_t *const queries[HM_TRIO], int words, int lanes, hm_trio *trio);
-void hm_trio_thresholds(hm_trio *trio, const int thresholds[HM_TRIO]);
+/* Prepare three queries, of which some may be the same, for being counted together on planes of `lanes` words. */
+void hm_triple_prepare(const uint64_t *const queries[HM_TRIPLE], int words, int lanes, hm_query_triple *triple);
+void hm_triple_set_thresholds(hm_query_triple *triple, const int thresholds[HM_TRIPLE]);
 
-/* Room for an answer of `rows` rows; 0, or -1 without memory. */
+/* Allocate an answer of `rows` rows; 0, or -1 without memory. */
 int hm_found_reserve(hm_found *found, size_t rows);
 
 #endif

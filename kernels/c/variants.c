@@ -1,7 +1,7 @@
-/* The loops that were compiled in, slowest first. */
+/* The variants that were compiled in, slowest first. */
 #include "hamming.h"
 
-const hm_loops *const hm_variants[] = {
+const hm_variant *const hm_variants[] = {
     &hm_portable,
 #if defined(__x86_64__)
     &hm_popcnt,

@@ -1,6 +1,6 @@
-/* Every loop that was compiled in and runs here against plain definitions, for builds that Python cannot load: under
- * sanitizers, and for another processor. All arrays have just the size that they need, so that a sanitizer sees any
- * step beyond. Prints the variants that were checked; exits with 1 at the first difference. */
+/* Every instruction-set variant that was compiled in and runs here against plain definitions, for builds that Python cannot load: under
+ * sanitizers, and for another processor. All arrays have just the size that they wanted, so that a sanitizer sees any
+ * access beyond. Prints the variants that were checked; exits with 1 at the first difference. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,24 +47,24 @@ static uint64_t *some_bitmap(size_t n, int density) {
 
 static int is_set(const uint64_t *bitmap, size_t i) { return !bitmap || (bitmap[i / 64] >> i % 64 & 1); }
 
-static void check_loops(const hm_loops *loops, size_t n, int words, int density) {
+static void check_rows(const hm_variant *variant, size_t n, int words, int density) {
     uint64_t query[HM_MAX_LONG_WORDS];
     for (int w = 0; w < words; w++) query[w] = any();
     uint64_t *rows = some_rows(n, words, query), *bitmap = some_bitmap(n, density);
     uint16_t *distances = malloc(n * sizeof *distances);
-    loops->distances(query, rows, n, words, distances);
+    variant->distances(query, rows, n, words, distances);
     for (size_t i = 0; i < n; i++)
-        expect(distances[i] == bits_that_differ(query, rows + i * (size_t)words, words), loops->name, "distances", n, words);
+        expect(distances[i] == bits_that_differ(query, rows + i * (size_t)words, words), variant->name, "distances", n, words);
     if (words <= HM_MAX_SHORT_WORDS) {
-        uint64_t *hits = malloc((n + HM_SPILL) * 8);
+        uint64_t *hits = malloc((n + HM_HIT_PADDING) * 8);
         for (int threshold = 0; threshold <= 64 * words; threshold += 9) {
-            size_t found = loops->within(query, rows, n, words, bitmap, threshold, 1000, hits), at = 0;
+            size_t found = variant->within(query, rows, n, words, bitmap, threshold, 1000, hits), at = 0;
             for (size_t i = 0; i < n; i++) {
                 if (!is_set(bitmap, i) || distances[i] > threshold) continue;
-                expect(at < found && hits[at] == hm_hit(distances[i], 1000 + i), loops->name, "within", n, words);
+                expect(at < found && hits[at] == hm_hit(distances[i], 1000 + i), variant->name, "within", n, words);
                 at++;
             }
-            expect(at == found, loops->name, "number within", n, words);
+            expect(at == found, variant->name, "number within", n, words);
         }
         free(hits);
     }
@@ -73,7 +73,7 @@ static void check_loops(const hm_loops *loops, size_t n, int words, int density)
     free(rows);
 }
 
-static void check_weighted(const hm_loops *loops, int words) {
+static void check_weighted(const hm_variant *variant, int words) {
     uint64_t *query = malloc(8 * (size_t)words), *row = malloc(8 * (size_t)words), *weights = malloc(8 * (size_t)words);
     uint64_t plain = 0, weighted = 0;
     for (int w = 0; w < words; w++) {
@@ -81,18 +81,18 @@ static void check_weighted(const hm_loops *loops, int words) {
         plain += bits_that_differ(query + w, row + w, 1);
         weighted += weights[w] * bits_that_differ(query + w, row + w, 1);
     }
-    expect(loops->weighted(query, row, words, NULL) == plain, loops->name, "plain long distance", 1, words);
-    expect(loops->weighted(query, row, words, weights) == weighted, loops->name, "weighted long distance", 1, words);
+    expect(variant->weighted(query, row, words, NULL) == plain, variant->name, "plain long distance", 1, words);
+    expect(variant->weighted(query, row, words, weights) == weighted, variant->name, "weighted long distance", 1, words);
     free(weights), free(row), free(query);
 }
 
-/* Whole searches must find what the portable loops find on one thread. */
-static void check_searches(const hm_loops *loops, size_t n, int words, int density, int query_count, int threads) {
+/* Whole searches must find what the portable variant finds on one thread. */
+static void check_searches(const hm_variant *variant, size_t n, int words, int density, int query_count, int threads) {
     int long_words = 1 + (int)(any() % 9);
     uint64_t shorts[16][HM_MAX_SHORT_WORDS], longs[16][16], weights[16];
     for (int i = 0; i < 16 * 16; i++) longs[i / 16][i % 16] = any(), weights[i % 16] = any() % 3;
     for (int i = 0; i < 16; i++)
-        for (int w = 0; w < words; w++) /* 3 to 5 so much alike that most places agree in all three */
+        for (int w = 0; w < words; w++) /* 3 to 5 so much alike that most bits agree in all three */
             shorts[i][w] = i / 3 == 1 ? shorts[0][w] ^ (any() & any() & any()) : i % 2 ? shorts[0][w] ^ (any() & any()) : any();
     uint64_t *short_codes = some_rows(n, words, shorts[0]), *long_codes = some_rows(n, long_words, longs[0]);
     uint64_t *keys = malloc(n * 8), *bitmap = some_bitmap(n, density);
@@ -100,18 +100,18 @@ static void check_searches(const hm_loops *loops, size_t n, int words, int densi
     hm_codes codes = {short_codes, long_codes, keys, bitmap, n, words, long_words};
     hm_query queries[16];
     for (int i = 0; i < query_count; i++) queries[i] = (hm_query){shorts[i], longs[i], weights, 1 + any() % 9, 1 + any() % 200};
-    int (*searches[])(const hm_loops *, const hm_codes *, const hm_query *, size_t, int, hm_found *) = {
+    int (*searches[])(const hm_variant *, const hm_codes *, const hm_query *, size_t, int, hm_found *) = {
         hm_two_phase, hm_candidates, hm_exhaustive};
     for (int s = 0; s < 3; s++) {
         hm_found found[16], wanted[16];
-        expect(!searches[s](loops, &codes, queries, (size_t)query_count, threads, found), loops->name, "memory", n, words);
+        expect(!searches[s](variant, &codes, queries, (size_t)query_count, threads, found), variant->name, "memory", n, words);
         expect(!searches[s](&hm_portable, &codes, queries, (size_t)query_count, 1, wanted), "portable", "memory", n, words);
         for (int i = 0; i < query_count; i++) {
-            expect(found[i].rows == wanted[i].rows, loops->name, "number of rows", n, words);
-            expect(!memcmp(found[i].row, wanted[i].row, found[i].rows * sizeof(int64_t)), loops->name, "rows", n, words);
-            expect(!memcmp(found[i].long_distance, wanted[i].long_distance, found[i].rows * sizeof(uint32_t)), loops->name,
+            expect(found[i].rows == wanted[i].rows, variant->name, "number of rows", n, words);
+            expect(!memcmp(found[i].row, wanted[i].row, found[i].rows * sizeof(int64_t)), variant->name, "rows", n, words);
+            expect(!memcmp(found[i].long_distance, wanted[i].long_distance, found[i].rows * sizeof(uint32_t)), variant->name,
                    "long distances", n, words);
-            expect(!memcmp(found[i].histogram, wanted[i].histogram, sizeof wanted[i].histogram), loops->name, "histogram", n,
+            expect(!memcmp(found[i].histogram, wanted[i].histogram, sizeof wanted[i].histogram), variant->name, "histogram", n,
                    words);
         }
         hm_found_free(found, (size_t)query_count);
@@ -123,19 +123,19 @@ static void check_searches(const hm_loops *loops, size_t n, int words, int densi
 int main(void) {
     static const size_t sizes[] = {0, 1, 3, 7, 8, 9, 63, 64, 65, 127, 129, 511, 512, 513, 1000, 2048, 5000};
     for (int v = 0; hm_variants[v]; v++) {
-        const hm_loops *loops = hm_variants[v];
-        if (!loops->runs_here()) continue;
-        for (int words = 1; words <= HM_MAX_LONG_WORDS; words += words < 9 ? 1 : 17) check_weighted(loops, words);
+        const hm_variant *variant = hm_variants[v];
+        if (!variant->runs_here()) continue;
+        for (int words = 1; words <= HM_MAX_LONG_WORDS; words += words < 9 ? 1 : 17) check_weighted(variant, words);
         for (int words = 1; words <= 6; words++)
             for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-                for (int density = 0; density <= 4; density += 2) check_loops(loops, sizes[i], words, density);
+                for (int density = 0; density <= 4; density += 2) check_rows(variant, sizes[i], words, density);
         for (int words = 1; words <= 4; words++)
             for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
                 for (int density = 0; density <= 4; density++)
-                    check_searches(loops, sizes[i], words, density, any() % 2 ? 1 : 9, 1);
-        check_searches(loops, 140001, 4, 4, 9, 3);
-        check_searches(loops, 140001, 1, 0, 2, 2);
-        printf("%s\n", loops->name);
+                    check_searches(variant, sizes[i], words, density, any() % 2 ? 1 : 9, 1);
+        check_searches(variant, 140001, 4, 4, 9, 3);
+        check_searches(variant, 140001, 1, 0, 2, 2);
+        printf("%s\n", variant->name);
     }
     return 0;
 }

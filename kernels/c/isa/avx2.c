@@ -116,7 +116,7 @@ TARGET static uint64_t population(const uint64_t *words, size_t n) { return scal
 
 static int runs_here(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"); }
 
-const hm_loops hm_avx2 = {
+const hm_variant hm_avx2 = {
     .name = "avx2",
     .runs_here = runs_here,
     .distances = distances,
@@ -125,9 +125,9 @@ const hm_loops hm_avx2 = {
     .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
-    .planes_from = 5,
-    .slice_block = slice_block,
-    .trio_masks = trio_masks,
+    .min_plane_queries = 5,
+    .to_bit_planes = to_bit_planes,
+    .triple_masks = triple_masks,
     .mask_hits = mask_hits,
 };
 #endif

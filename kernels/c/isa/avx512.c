@@ -164,7 +164,7 @@ static int runs_here(void) {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
-const hm_loops hm_avx512 = {
+const hm_variant hm_avx512 = {
     .name = "avx512",
     .runs_here = runs_here,
     .distances = distances,
@@ -173,9 +173,9 @@ const hm_loops hm_avx512 = {
     .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
-    .planes_from = 8,
-    .slice_block = slice_block,
-    .trio_masks = trio_masks,
+    .min_plane_queries = 8,
+    .to_bit_planes = to_bit_planes,
+    .triple_masks = triple_masks,
     .mask_hits = mask_hits,
 };
 #endif

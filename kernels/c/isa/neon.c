@@ -66,7 +66,7 @@ static uint64_t population(const uint64_t *words, size_t n) { return scalar_popu
 
 static int runs_here(void) { return 1; }
 
-const hm_loops hm_neon = {
+const hm_variant hm_neon = {
     .name = "neon",
     .runs_here = runs_here,
     .distances = distances,
@@ -75,9 +75,9 @@ const hm_loops hm_neon = {
     .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
-    .planes_from = 5,
-    .slice_block = slice_block,
-    .trio_masks = trio_masks,
+    .min_plane_queries = 5,
+    .to_bit_planes = to_bit_planes,
+    .triple_masks = triple_masks,
     .mask_hits = mask_hits,
 };
 #endif

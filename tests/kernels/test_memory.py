@@ -1,4 +1,4 @@
-"""Rows that grow in place: earlier views stay, huge limits are survived, memory comes back."""
+"""Rows that grow in place: earlier views stay, limits on address space are accepted, memory is freed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.arrays import odd_arrays
 
 from lookalike.kernels.memory import GrowableRows
 
@@ -21,7 +24,7 @@ def some_rows(n: int, words: int, start: int = 0) -> Any:
     return np.arange(start, start + n * words, dtype=np.uint64).reshape(n, words)
 
 
-def test_rows_come_back_in_order() -> None:
+def test_growable_rows_return_rows_in_order() -> None:
     rows = GrowableRows(3)
     assert rows.view().shape == (0, 3)
     for start in range(0, 30, 6):
@@ -31,7 +34,7 @@ def test_rows_come_back_in_order() -> None:
     assert len(rows) == 10
 
 
-def test_a_view_stays_where_and_as_it_was() -> None:
+def test_growable_rows_keep_a_view_where_and_as_it_was() -> None:
     rows = GrowableRows(4)
     rows.append(some_rows(1000, 4))
     before = rows.view()
@@ -43,11 +46,11 @@ def test_a_view_stays_where_and_as_it_was() -> None:
         before[0] = 1
 
 
-def test_rows_are_aligned_to_huge_pages() -> None:
+def test_growable_rows_are_aligned_to_huge_pages() -> None:
     assert GrowableRows(1).view().ctypes.data % (2 << 20) == 0
 
 
-def test_a_full_stretch_moves_the_rows_once_and_keeps_old_views() -> None:
+def test_growable_rows_copy_a_full_mapping_and_keep_old_views() -> None:
     rows = GrowableRows(8, reserve_bytes=6400)
     rows.append(some_rows(100, 8))
     before = rows.view()
@@ -56,7 +59,7 @@ def test_a_full_stretch_moves_the_rows_once_and_keeps_old_views() -> None:
     np.testing.assert_array_equal(rows.view(), some_rows(101, 8))
 
 
-def test_memory_is_given_back_with_the_last_view() -> None:
+def test_growable_rows_free_memory_with_the_last_view() -> None:
     size = 64 << 20
     start = resident_bytes()
     rows = GrowableRows(8)
@@ -72,7 +75,7 @@ def test_memory_is_given_back_with_the_last_view() -> None:
     assert resident_bytes() - start < size * 0.2
 
 
-def test_appending_a_little_copies_only_that() -> None:
+def test_growable_rows_append_copies_only_the_new_rows() -> None:
     rows = GrowableRows(32)
     rows.append(np.ones((200_000, 32), np.uint64))
     start = resident_bytes()
@@ -80,7 +83,7 @@ def test_appending_a_little_copies_only_that() -> None:
     assert resident_bytes() - start < 16 << 20  # the rows themselves are 51 MB
 
 
-def test_other_types_are_kept() -> None:
+def test_growable_rows_hold_other_types() -> None:
     rows = GrowableRows(2, np.int32)
     rows.append(np.array([[1, -2]], np.int32))
     assert rows.view().dtype == np.int32
@@ -88,14 +91,14 @@ def test_other_types_are_kept() -> None:
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((2, 3), np.uint32), np.zeros((2, 4), np.uint64), np.zeros(3, np.uint64)])
-def test_other_rows_are_refused(wrong: Any) -> None:
+def test_growable_rows_refuse_other_rows(wrong: Any) -> None:
     rows = GrowableRows(3)
     with pytest.raises(ValueError, match="rows are"):
         rows.append(wrong)
     assert len(rows) == 0
 
 
-def test_impossible_rows_are_refused() -> None:
+def test_growable_rows_refuse_impossible_settings() -> None:
     with pytest.raises(ValueError, match="words"):
         GrowableRows(0)
     with pytest.raises(ValueError, match="reserve_bytes"):
@@ -104,7 +107,7 @@ def test_impossible_rows_are_refused() -> None:
         GrowableRows(1, object)
 
 
-def test_a_limit_on_address_space_only_means_a_smaller_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growable_rows_accept_a_limit_on_address_space(monkeypatch: pytest.MonkeyPatch) -> None:
     real = mmap.mmap
 
     def limited(descriptor: int, size: int, *flags: int) -> mmap.mmap:
@@ -116,3 +119,16 @@ def test_a_limit_on_address_space_only_means_a_smaller_stretch(monkeypatch: pyte
     rows = GrowableRows(4)
     rows.append(some_rows(10, 4))
     np.testing.assert_array_equal(rows.view(), some_rows(10, 4))
+
+
+@settings(max_examples=300, deadline=None)
+@given(pieces=st.lists(odd_arrays(), max_size=5))
+def test_growable_rows_append_or_refuse_odd_arrays(pieces: list[Any]) -> None:
+    rows, added = GrowableRows(4), 0
+    for piece in pieces:
+        try:
+            rows.append(piece)
+        except (TypeError, ValueError):
+            continue
+        added += len(piece)
+    assert rows.view().shape == (added, 4)
