@@ -3,10 +3,12 @@
  * A block of rows is transposed: bit plane b holds bit b of every row, one row per bit of a register. Adding up planes
  * with full adders (two instructions each with AVX-512) then counts differing bits for 512 rows at once.
  * Three queries share most of that work. Say that a plane counts when its bit differs from the first query's; where the
- * second query differs from the first, it counts for the second exactly when it does not for the first. So the bits of a
- * code fall into four classes, by whether the second and the third query differ from the first there, and with A, B, C
- * and D counted over the classes (none, second, third, both), of b, c and d members,
- *     the distances are A + B + C + D, A + C + b + d - (B + D) and A + B + c + d - (C + D),
+ * second query differs from the first, it counts for the second exactly when it does not for the first. So the bits of
+ * a code fall into four classes, by whether the second and the third query differ from the first there, and with A, B,
+ * C and D counted over the classes (none, second, third, both), of b, c and d members, the distances are
+ *
+ *     A + B + C + D, A + C + b + d - (B + D) and A + B + c + d - (C + D),
+ *
  * and every plane is added once for all three. Four queries would need eight classes, whose sums cost what is saved.
  *
  * The including file defines LANES (64-bit words of a register) and TARGET (the attribute of its functions) before, and
@@ -44,7 +46,8 @@ TARGET HM_INLINE plane load_plane(const uint64_t *words) {
 TARGET HM_INLINE void interleave_rows(const uint64_t *rows, int words, uint64_t *interleaved) {
     for (int lane = 0; lane < LANES; lane++) /* in the order of memory, for the processor's prefetcher */
         for (int bit = 0; bit < 64; bit++)
-            __builtin_memcpy(interleaved + (bit * LANES + lane) * words, rows + (lane * 64 + bit) * words, 8 * (size_t)words);
+            __builtin_memcpy(interleaved + (bit * LANES + lane) * words, rows + (lane * 64 + bit) * words,
+                             8 * (size_t)words);
 }
 
 /* Column w of LANES rows, into columns[64 * w]. */
@@ -114,7 +117,7 @@ TARGET static void to_bit_planes(const uint64_t *rows, int words, void *planes) 
     }
 }
 
-/* Add eight planes to the lower bits of a counter; the carry that is returned counts 8 per bit. `list` holds byte offsets. */
+/* Add eight planes to the lower bits of a counter; returns the carry, 8 per bit. `list` holds byte offsets. */
 TARGET HM_INLINE plane add_8_planes(const char *planes, const uint16_t *list, plane count[3]) {
     plane two[2], four[2], eight;
     for (int half = 0; half < 2; half++, list += 4) {
@@ -202,7 +205,8 @@ TARGET HM_INLINE void mask_sum(const plane *a, const plane *b, int complement, i
     __builtin_memcpy(mask, &within, sizeof within);
 }
 
-TARGET HM_INLINE void masks_by_counters(const void *planes, const hm_query_triple *triple, int bits, uint64_t *masks, size_t stride) {
+TARGET HM_INLINE void masks_by_counters(const void *planes, const hm_query_triple *triple, int bits, uint64_t *masks,
+                                        size_t stride) {
     plane count[HM_CLASSES][HM_COUNTER_BITS], a[HM_COUNTER_BITS], b[HM_COUNTER_BITS];
     const uint16_t *list = triple->list;
     for (int class = 0; class < HM_CLASSES; class++)
@@ -226,8 +230,8 @@ TARGET static void triple_masks(const void *planes, const hm_query_triple *tripl
 
 /* The hits of a mask, in row order, with their distances. The branch predictor misses once per mask, at its last hit;
  * between two hits there is no branch. */
-TARGET HM_INLINE size_t list_hits(uint64_t *mask, int mask_words, const uint64_t *query, const uint64_t *rows, int words,
-                                  uint64_t first, uint64_t *out) {
+TARGET HM_INLINE size_t list_hits(uint64_t *mask, int mask_words, const uint64_t *query, const uint64_t *rows,
+                                  int words, uint64_t first, uint64_t *out) {
     size_t found = 0;
     uint64_t remaining = 0; /* words of the mask that still have bits */
     for (int word = 0; word < mask_words; word += LANES)

@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-#define BLOCK_ROWS 64   /* one word of the bitmap; 16 KB of 2,048-bit codes, which stay in L1 for all queries */
-#define MIN_RANGE_ROWS 1024 /* fewer cost less than a thread */
-#define MAX_ROWS_ONE_BY_ONE 16       /* up to so many rows of a block are counted one by one */
+#define BLOCK_ROWS 64          /* one word of the bitmap; 16 KB of 2,048-bit codes, which stay in L1 for all queries */
+#define MIN_RANGE_ROWS 1024    /* fewer cost less than a thread */
+#define MAX_ROWS_ONE_BY_ONE 16 /* up to so many rows of a block are counted one by one */
 
 /* Rank the rows of a block, start to end, whose bit in `allowed` is set. */
 static void rank_block(const search *s, size_t q, hm_ranking *ranking, size_t start, size_t end, uint64_t allowed) {
@@ -13,18 +13,21 @@ static void rank_block(const search *s, size_t q, hm_ranking *ranking, size_t st
     const hm_query *query = &s->queries[q];
     size_t words = (size_t)codes->long_words;
     uint64_t factor, evicted, distances[BLOCK_ROWS];
-    const uint64_t *weights = hm_uneven_weights(query, codes->long_words, &factor), *rows = codes->long_codes + start * words;
-    /* The first query reads the rows from memory: the processor's prefetcher follows one row at a time (10 ms for a million
-     * rows of 2,048 bits), but not eight side by side (23 ms). */
+    const uint64_t *weights = hm_uneven_weights(query, codes->long_words, &factor);
+    const uint64_t *rows = codes->long_codes + start * words;
+    /* The first query reads the rows from memory: the processor's prefetcher follows one row at a time (10 ms for a
+     * million rows of 2,048 bits), but not eight side by side (23 ms). */
     int one_by_one = q == 0 || __builtin_popcountll(allowed) <= MAX_ROWS_ONE_BY_ONE;
-    uint64_t limit = factor ? hm_ranking_max_distance(ranking) / factor : UINT64_MAX; /* weights of 0 make all rows alike */
+    /* A factor of 0 makes all rows alike. */
+    uint64_t limit = factor ? hm_ranking_max_distance(ranking) / factor : UINT64_MAX;
     if (!one_by_one)
-        allowed &= s->variant->weighted_within(query->long_code, rows, end - start, codes->long_words, weights,
-                                             limit, distances);
+        allowed &= s->variant->weighted_within(query->long_code, rows, end - start, codes->long_words, weights, limit,
+                                               distances);
     for (; allowed; allowed &= allowed - 1) {
         size_t i = (size_t)__builtin_ctzll(allowed);
-        uint64_t distance = one_by_one ? s->variant->weighted(query->long_code, rows + i * words, codes->long_words, weights)
-                                   : distances[i];
+        uint64_t distance = one_by_one
+                                ? s->variant->weighted(query->long_code, rows + i * words, codes->long_words, weights)
+                                : distances[i];
         hm_ranking_offer(ranking, (hm_ranked){factor * distance, codes->keys[start + i], start + i}, &evicted);
     }
 }
@@ -71,7 +74,7 @@ static int report_best(search *s, size_t q) {
             s->found[q].row[i] = (int64_t)row;
             s->found[q].long_distance[i] = (uint32_t)joined.items[i].distance;
             s->variant->distances(s->queries[q].short_code, codes->short_codes + row * (size_t)codes->short_words, 1,
-                                codes->short_words, &s->found[q].short_distance[i]);
+                                  codes->short_words, &s->found[q].short_distance[i]);
         }
     }
     free(joined.items);
@@ -81,7 +84,11 @@ static int report_best(search *s, size_t q) {
 int hm_exhaustive(const hm_variant *variant, const hm_codes *codes, const hm_query *queries, size_t query_count,
                   int threads, hm_found *found) {
     int ranges = hm_range_count(threads, codes->n, MIN_RANGE_ROWS);
-    search s = {.variant = variant, .codes = codes, .queries = queries, .query_count = query_count, .ranges = ranges,
+    search s = {.variant = variant,
+                .codes = codes,
+                .queries = queries,
+                .query_count = query_count,
+                .ranges = ranges,
                 .found = found};
     memset(found, 0, query_count * sizeof *found);
     s.rankings = calloc((size_t)ranges * query_count + 1, sizeof *s.rankings);

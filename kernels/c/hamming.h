@@ -33,18 +33,18 @@ static inline uint64_t hm_hit_row(uint64_t hit) { return hit & (HM_MAX_ROWS - 1)
 
 /* Three queries, prepared for counting their distances to a block of bit planes together (see bit_planes.h). */
 #define HM_TRIPLE 3
-#define HM_CLASSES 4 /* bits where they agree; where the second, the third, or both differ from the first */
+#define HM_CLASSES 4     /* bits where they agree; where the second, the third, or both differ from the first */
 #define HM_PLANE_GROUP 8 /* planes are added in groups of so many */
 #define HM_BLOCK_PLANES (HM_MAX_SHORT_BITS + 1)
-#define HM_COUNTER_BITS 9        /* a count is 0 to 256 */
-#define HM_SMALL_COUNTER_BITS 7  /* the same where no class has more than 127 members, as is usual */
+#define HM_COUNTER_BITS 9       /* a count is 0 to 256 */
+#define HM_SMALL_COUNTER_BITS 7 /* the same where no class has more than 127 members, as is usual */
 typedef struct {
-    /* Byte offsets of planes, class by class: first where the first query has a 1, then where it has a 0, each padded to
-     * whole groups with the plane of zeros. */
+    /* Byte offsets of planes, class by class: first where the first query has a 1, then where it has a 0, each padded
+     * to whole groups with the plane of zeros. */
     uint16_t list[HM_MAX_SHORT_BITS + HM_PLANE_GROUP * 2 * HM_CLASSES];
     int groups[HM_CLASSES][2];
     uint64_t start_bits[HM_CLASSES][HM_COUNTER_BITS]; /* see count_class */
-    int small;                                             /* no class has more than 127 members */
+    int small;                                        /* no class has more than 127 members */
     int offsets[HM_TRIPLE], thresholds[HM_TRIPLE];
     uint64_t limit_bits[HM_TRIPLE][HM_COUNTER_BITS + 1]; /* the thresholds, each bit spread over a word */
 } hm_query_triple;
@@ -59,20 +59,22 @@ typedef struct {
     /* The distance of each of n rows to the query. */
     void (*distances)(const uint64_t *query, const uint64_t *rows, size_t n, int words, uint16_t *out);
     /* Those of n rows that are allowed and within the threshold: appends hits in row order and returns how many.
-     * Bit i of `allowed` is row i of these n (NULL: all); `first` is the number of row 0. `out` has capacity for n + HM_HIT_PADDING. */
+     * Bit i of `allowed` is row i of these n (NULL: all); `first` is the number of row 0.
+     * `out` has room for n + HM_HIT_PADDING. */
     size_t (*within)(const uint64_t *query, const uint64_t *rows, size_t n, int words, const uint64_t *allowed,
                      int threshold, uint64_t first, uint64_t *out);
     /* The sum over words of weight times distance; weights NULL means 1 each. */
     uint64_t (*weighted)(const uint64_t *query, const uint64_t *row, int words, const uint64_t *weights);
     /* The same for each of n rows, at most 64; returns a mask of those within the limit. */
-    uint64_t (*weighted_within)(const uint64_t *query, const uint64_t *rows, size_t n, int words, const uint64_t *weights,
-                                uint64_t limit, uint64_t *out);
+    uint64_t (*weighted_within)(const uint64_t *query, const uint64_t *rows, size_t n, int words,
+                                const uint64_t *weights, uint64_t limit, uint64_t *out);
     /* The bits that are set in n words. */
     uint64_t (*population)(const uint64_t *words, size_t n);
 
     /* Many queries against 64 * lanes rows: transpose the block to bit planes; mask the rows within the thresholds of
-     * three queries (masks of `lanes` words, the queries' masks `stride` words apart); then list the rows of a mask of up
-     * to 64 words as `within` does, which clears the mask. Fewer queries than `min_plane_queries` are faster row by row. */
+     * three queries (masks of `lanes` words, the queries' masks `stride` words apart); then list the rows of a mask of
+     * up to 64 words as `within` does, which clears the mask. Fewer queries than `min_plane_queries` are faster row by
+     * row. */
     int lanes, min_plane_queries;
     void (*to_bit_planes)(const uint64_t *rows, int words, void *planes);
     void (*triple_masks)(const void *planes, const hm_query_triple *triple, uint64_t *masks, size_t stride);
@@ -156,17 +158,17 @@ typedef struct {
     int64_t histogram[HM_MAX_SHORT_BITS + 1];
 } hm_found;
 
-/* The three searches; candidates is two_phase without its second phase. 0, or -1 without memory. `found` has one entry per
- * query and is safe to free either way. */
-int hm_two_phase(const hm_variant *variant, const hm_codes *codes, const hm_query *queries, size_t query_count, int threads,
-                 hm_found *found);
-int hm_candidates(const hm_variant *variant, const hm_codes *codes, const hm_query *queries, size_t query_count, int threads,
-                  hm_found *found);
+/* The three searches; candidates is two_phase without its second phase. 0, or -1 without memory. `found` has one entry
+ * per query and is safe to free either way. */
+int hm_two_phase(const hm_variant *variant, const hm_codes *codes, const hm_query *queries, size_t query_count,
+                 int threads, hm_found *found);
+int hm_candidates(const hm_variant *variant, const hm_codes *codes, const hm_query *queries, size_t query_count,
+                  int threads, hm_found *found);
 int hm_exhaustive(const hm_variant *variant, const hm_codes *codes, const hm_query *queries, size_t query_count,
                   int threads, hm_found *found);
 void hm_found_free(hm_found *found, size_t query_count);
 
-/* Run work(context, task) for each task, each on a thread of its own (the last on the caller's); returns when all are done. */
+/* Run work(context, task) for each task on a thread of its own, the last on the caller's; return when all are done. */
 void hm_parallel(int tasks, void (*work)(void *context, int task), void *context);
 
 #endif

@@ -1,5 +1,5 @@
 /* Linear probing at a load of at most 0.8. A key's home position is its mixed bits scaled to the capacity, which may
- * therefore be any number and grow by a quarter. Removal shifts the rest of the run back, so there are no tombstones. */
+ * therefore be any number and grow by a quarter. Removal shifts the rest of the run back: there are no tombstones. */
 #include "key_table.h"
 
 #include <sys/mman.h>

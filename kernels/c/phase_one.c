@@ -3,15 +3,15 @@
 
 #include <string.h>
 
-#define BLOCK_ROWS 2048 /* 64 KB of 256-bit codes; a multiple of 64, so that a block starts at a whole word of the bitmap */
+#define BLOCK_ROWS 2048 /* 64 KB of 256-bit codes; a multiple of 64, the rows of a word of the bitmap */
 #define MASK_WORDS (BLOCK_ROWS / 64)
-#define SAMPLE_RUNS 64  /* a sample is so many runs of rows, evenly spread */
+#define SAMPLE_RUNS 64 /* a sample is so many runs of rows, evenly spread */
 #define SAMPLE_RUN_ROWS 128
 #define MIN_SAMPLED_RANGE_ROWS (16 * SAMPLE_RUNS * SAMPLE_RUN_ROWS)
 #define MIN_ROWS_PER_ALLOWED 5 /* allowed rows are gathered when fewer than 1 in so many are (measured at 20M rows) */
-#define MIN_ROWS_PER_CANDIDATE 16       /* a query that wants more than 1 row in so many is cheaper row by row */
+#define MIN_ROWS_PER_CANDIDATE 16 /* a query that wants more than 1 row in so many is cheaper row by row */
 
-/* Rows that lie together in memory. Their numbers are first, first + 1 and so on, or with ids: ids[0], ids[1] (first: 0). */
+/* Rows that lie together in memory. Their numbers are first, first + 1 and so on, or ids, when first is 0. */
 typedef struct {
     const uint64_t *rows, *ids, *allowed;
     uint64_t first;
@@ -24,8 +24,8 @@ typedef struct {
     size_t start, end;
     uint64_t allowed_rows;
     size_t plane_query_count; /* queries that are answered in triples from bit planes */
-    size_t *plane_queries;      /* their numbers */
-    uint8_t *by_row;     /* per query: it is scanned row by row */
+    size_t *plane_queries;    /* their numbers */
+    uint8_t *by_row;          /* per query: it is scanned row by row */
     hm_query_triple *triples;
     void *planes;
     uint64_t *masks; /* per query on planes BLOCK_ROWS bits: its rows within the threshold */
@@ -59,8 +59,9 @@ static int guess_threshold(const range_scan *scan, size_t q) {
     for (size_t run = 0; run < SAMPLE_RUNS; run++) {
         uint16_t distances[SAMPLE_RUN_ROWS];
         size_t first = scan->start + n / SAMPLE_RUNS * run;
-        scan->s->variant->distances(scan->s->queries[q].short_code, codes->short_codes + first * (size_t)codes->short_words,
-                                  SAMPLE_RUN_ROWS, codes->short_words, distances);
+        scan->s->variant->distances(scan->s->queries[q].short_code,
+                                    codes->short_codes + first * (size_t)codes->short_words, SAMPLE_RUN_ROWS,
+                                    codes->short_words, distances);
         for (size_t i = 0; i < SAMPLE_RUN_ROWS; i++) {
             if (codes->allowed && !(codes->allowed[(first + i) / 64] >> (first + i) % 64 & 1)) continue;
             histogram[distances[i]]++;
@@ -83,10 +84,11 @@ static size_t next_rows(const range_scan *scan, size_t *word, uint64_t *ids) {
     size_t found = 0, last = (scan->end + 63) / 64;
     for (; *word < last && found + 64 <= BLOCK_ROWS; ++*word) {
         uint64_t bits = codes->allowed[*word];
-        if (*word == scan->end / 64) bits &= ((uint64_t)1 << scan->end % 64) - 1; /* bits past the last row are ignored */
+        if (*word == scan->end / 64) bits &= ((uint64_t)1 << scan->end % 64) - 1; /* none past the last row */
         for (; bits; bits &= bits - 1) {
             size_t row = *word * 64 + (size_t)__builtin_ctzll(bits);
-            __builtin_prefetch(codes->short_codes + row * (size_t)codes->short_words, 0, 2); /* L2: half the time of L1 */
+            /* To L2: it takes half the time of L1. */
+            __builtin_prefetch(codes->short_codes + row * (size_t)codes->short_words, 0, 2);
             ids[found++] = row;
         }
     }
@@ -120,9 +122,9 @@ static void add_hits(hm_collector *c, size_t added, const row_block *block) {
 static int scan_by_row(const range_scan *scan, size_t q, const row_block *block) {
     hm_collector *c = &scan->collectors[q];
     if (hm_collector_reserve(c, block->n)) return -1;
-    size_t added = scan->s->variant->within(scan->s->queries[q].short_code, block->rows, block->n,
-                                          scan->s->codes->short_words, block->allowed, c->threshold,
-                                          block->first, c->hits + c->used);
+    size_t added =
+        scan->s->variant->within(scan->s->queries[q].short_code, block->rows, block->n, scan->s->codes->short_words,
+                                 block->allowed, c->threshold, block->first, c->hits + c->used);
     add_hits(c, added, block);
     return 0;
 }
@@ -131,7 +133,7 @@ static int collect_mask(const range_scan *scan, size_t q, uint64_t *mask, const 
     hm_collector *c = &scan->collectors[q];
     if (hm_collector_reserve(c, block->n)) return -1;
     size_t added = scan->s->variant->mask_hits(mask, (int)(block->n / 64), scan->s->queries[q].short_code, block->rows,
-                                             scan->s->codes->short_words, block->first, c->hits + c->used);
+                                               scan->s->codes->short_words, block->first, c->hits + c->used);
     add_hits(c, added, block);
     return 0;
 }
@@ -140,7 +142,8 @@ static int collect_mask(const range_scan *scan, size_t q, uint64_t *mask, const 
 static void prefetch_following(const row_block *block, int words, size_t i, size_t n) {
     size_t bytes = 8 * block->n * (size_t)words;
     uintptr_t next = (uintptr_t)block->rows + bytes;
-    for (size_t at = bytes * i / n / 64 * 64; at < bytes * (i + 1) / n; at += 64) __builtin_prefetch((const void *)(next + at), 0, 2); /* to L2: L1 holds the planes */
+    for (size_t at = bytes * i / n / 64 * 64; at < bytes * (i + 1) / n; at += 64)
+        __builtin_prefetch((const void *)(next + at), 0, 2); /* to L2: L1 holds the planes */
 }
 
 /* Mask the rows of one block of bit planes that are within the thresholds, three queries at a time. */
@@ -155,7 +158,9 @@ static void mask_block(const range_scan *scan, const row_block *block, uint64_t 
 }
 
 /* Query i of those on planes; the last is repeated to complete a triple. */
-static size_t plane_query(const range_scan *scan, size_t i) { return scan->plane_queries[min_size(i, scan->plane_query_count - 1)]; }
+static size_t plane_query(const range_scan *scan, size_t i) {
+    return scan->plane_queries[min_size(i, scan->plane_query_count - 1)];
+}
 
 static void set_thresholds(const range_scan *scan) {
     for (size_t i = 0; i < scan->plane_query_count; i += HM_TRIPLE) {
@@ -244,7 +249,8 @@ static void plan(range_scan *scan) {
     const search *s = scan->s;
     for (size_t q = 0; q < s->query_count; q++) {
         hm_collector_start(&scan->collectors[q], guess_threshold(scan, q), s->queries[q].candidates);
-        scan->by_row[q] = s->query_count < (size_t)s->variant->min_plane_queries || s->queries[q].candidates > scan->allowed_rows / MIN_ROWS_PER_CANDIDATE;
+        scan->by_row[q] = s->query_count < (size_t)s->variant->min_plane_queries ||
+                          s->queries[q].candidates > scan->allowed_rows / MIN_ROWS_PER_CANDIDATE;
         if (!scan->by_row[q]) scan->plane_queries[scan->plane_query_count++] = q;
     }
     for (size_t i = 0; i < scan->plane_query_count; i += HM_TRIPLE) {
@@ -285,8 +291,8 @@ void hm_scan_range(void *context, int range) {
     scan.gathered = hm_scratch_alloc(BLOCK_ROWS * words * sizeof *scan.gathered);
     scan.ids = hm_scratch_alloc(BLOCK_ROWS * sizeof *scan.ids);
     scan.next_ids = hm_scratch_alloc(BLOCK_ROWS * sizeof *scan.next_ids);
-    s->failed[range] = !scan.plane_queries || !scan.by_row || !scan.triples || !scan.masks || !scan.planes || !scan.gathered || !scan.ids ||
-                      !scan.next_ids;
+    s->failed[range] = !scan.plane_queries || !scan.by_row || !scan.triples || !scan.masks || !scan.planes ||
+                       !scan.gathered || !scan.ids || !scan.next_ids;
     if (!s->failed[range]) {
         plan(&scan);
         s->failed[range] = scan_rows(&scan) || scan_again(&scan);

@@ -26,8 +26,8 @@ static void spread_bits(int number, int bits, uint64_t *spread) {
     for (int bit = 0; bit < bits; bit++) spread[bit] = (uint64_t)0 - (uint64_t)(number >> bit & 1);
 }
 
-/* A distance with members that count the other way comes as E + ~N = E - N + 2^k - 1 where it is E - N + members; the sums
- * of two classes, E and N, have k bits. */
+/* A distance with members that count the other way comes as E + ~N = E - N + 2^k - 1 where it is E - N + members; the
+ * sums of two classes, E and N, have k bits. */
 static void set_offsets(hm_query_triple *triple, const int members[HM_CLASSES]) {
     int complement = (1 << hm_sum_bits(triple->small ? HM_SMALL_COUNTER_BITS : HM_COUNTER_BITS)) - 1;
     triple->offsets[0] = 0;

@@ -1,5 +1,5 @@
-/* Scratch memory, cached between calls: fresh pages cost a search of a million rows several per cent, because the system
- * clears each one. The cache is bounded; what does not fit goes back to the system. */
+/* Scratch memory, cached between calls: fresh pages cost a search of a million rows several per cent, because the
+ * system clears each one. The cache is bounded; what does not fit goes back to the system. */
 #include "search.h"
 
 #include <pthread.h>
@@ -20,7 +20,8 @@ static size_t cached_count, cached_bytes;
 static header *take_cached(size_t bytes) {
     size_t best = MAX_CACHED_BUFFERS;
     for (size_t i = 0; i < cached_count; i++)
-        if (cached[i]->capacity >= bytes && cached[i]->capacity / 4 <= bytes && (best == MAX_CACHED_BUFFERS || cached[i]->capacity < cached[best]->capacity))
+        if (cached[i]->capacity >= bytes && cached[i]->capacity / 4 <= bytes &&
+            (best == MAX_CACHED_BUFFERS || cached[i]->capacity < cached[best]->capacity))
             best = i;
     if (best == MAX_CACHED_BUFFERS) return NULL;
     header *found = cached[best];

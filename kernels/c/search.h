@@ -12,7 +12,7 @@ typedef struct {
     const hm_query *queries;
     size_t query_count;
     int phases;               /* two, or one to stop at the candidates */
-    int ranges;                /* row ranges, one thread each */
+    int ranges;               /* row ranges, one thread each */
     hm_collector *collectors; /* two-phase: ranges x queries */
     hm_ranking *rankings;     /* exhaustive: ranges x queries */
     hm_found *found;
@@ -44,7 +44,7 @@ static inline int any_failed(const int *failed, int ranges) {
 void *hm_scratch_alloc(size_t bytes);
 void hm_scratch_free(void *memory);
 
-/* Into how many ranges to split n rows: at most one per thread, and each of at least `min_rows`, unless it is the only one. */
+/* Into how many ranges to split n rows: at most one per thread, each of at least `min_rows` where there are two. */
 int hm_range_count(int threads, size_t n, size_t min_rows);
 
 /* NULL when the weights are all alike: *factor then multiplies the plain distance. */

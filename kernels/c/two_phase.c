@@ -1,5 +1,5 @@
-/* The search in two phases. Rows are split into one range per thread, every range into blocks that fit the cache, and each
- * block is scanned for all queries before the next is read. Answers do not depend on the number of ranges. */
+/* The search in two phases. Rows are split into one range per thread, every range into blocks that fit the cache, and
+ * each block is scanned for all queries before the next is read. Answers do not depend on the number of ranges. */
 #include "search.h"
 
 #include <string.h>
@@ -7,7 +7,7 @@
 #define MIN_RANGE_ROWS 16384 /* fewer cost less than a thread */
 #define PREFETCH_ROWS 8
 
-/* Add up the ranges' histograms, cut them at the threshold of all ranges together, and return the number of candidates. */
+/* Add up the ranges' histograms, cut the sum at the threshold of all ranges, and return the number of candidates. */
 static size_t cut_at_threshold(const search *s, size_t q, int *threshold) {
     int bits = 64 * s->codes->short_words;
     int64_t *histogram = s->found[q].histogram, seen = 0;
@@ -20,8 +20,8 @@ static size_t cut_at_threshold(const search *s, size_t q, int *threshold) {
     return (size_t)seen;
 }
 
-/* The candidates by (short distance, row): ranges and hits are in row order, and the counting sort keeps it. Half of the
- * hits lie beyond the threshold: they are all written behind the last candidate, which costs less than a branch. */
+/* The candidates by (short distance, row): ranges and hits are in row order, and the counting sort keeps it. Half of
+ * the hits lie beyond the threshold: they are all written behind the last candidate, which costs less than a branch. */
 static void sort_candidates(const search *s, size_t q, size_t n, int threshold, uint64_t *sorted) {
     size_t next[HM_MAX_SHORT_BITS + 2] = {0};
     for (int d = 0; d <= threshold; d++) next[d + 1] = next[d] + (size_t)s->found[q].histogram[d];
@@ -42,8 +42,8 @@ static void prefetch_row(const hm_codes *codes, uint64_t row) {
     __builtin_prefetch(codes->keys + row);
 }
 
-/* Mark the candidates that are among the best `count` of all candidates at their short distance or below: only those can be
- * in the answer of any threshold up to this one, so only those are reported. */
+/* Mark the candidates that are among the best `count` of all candidates at their short distance or below: only those
+ * can be in the answer of any threshold up to this one, so only those are reported. */
 static size_t rank_candidates(const search *s, size_t q, const uint64_t *hits, size_t n, hm_ranking *ranking,
                               uint32_t *longs, uint8_t *reported) {
     const hm_codes *codes = s->codes;
@@ -55,8 +55,8 @@ static size_t rank_candidates(const search *s, size_t q, const uint64_t *hits, s
         if (i + PREFETCH_ROWS < n) prefetch_row(codes, hm_hit_row(hits[i + PREFETCH_ROWS]));
         uint64_t row = hm_hit_row(hits[i]);
         longs[i] = (uint32_t)(factor * s->variant->weighted(query->long_code,
-                                                          codes->long_codes + row * (size_t)codes->long_words,
-                                                          codes->long_words, weights));
+                                                            codes->long_codes + row * (size_t)codes->long_words,
+                                                            codes->long_words, weights));
         reported[i] = (uint8_t)hm_ranking_offer(ranking, (hm_ranked){longs[i], codes->keys[row], i}, &evicted);
         kept += reported[i];
         if (evicted != HM_NO_POSITION && hm_hit_distance(hits[evicted]) == hm_hit_distance(hits[i])) {
@@ -97,8 +97,8 @@ static int finish_query(search *s, size_t q) {
     int failed = !hits || !longs || !reported || !ranking.items;
     if (!failed) {
         sort_candidates(s, q, n, threshold, hits);
-        size_t kept = s->phases == 2 ? rank_candidates(s, q, hits, n, &ranking, longs, reported)
-                                     : report_all(n, longs, reported);
+        size_t kept =
+            s->phases == 1 ? report_all(n, longs, reported) : rank_candidates(s, q, hits, n, &ranking, longs, reported);
         failed = report(&s->found[q], kept, hits, n, longs, reported);
     }
     hm_scratch_free(ranking.items);
@@ -117,8 +117,13 @@ static void finish_queries(void *context, int thread) {
 static int run_phases(int phases, const hm_variant *variant, const hm_codes *codes, const hm_query *queries,
                       size_t query_count, int threads, hm_found *found) {
     int ranges = hm_range_count(threads, codes->n, MIN_RANGE_ROWS);
-    search s = {.variant = variant, .codes = codes, .queries = queries, .query_count = query_count, .phases = phases,
-                .ranges = ranges, .found = found};
+    search s = {.variant = variant,
+                .codes = codes,
+                .queries = queries,
+                .query_count = query_count,
+                .phases = phases,
+                .ranges = ranges,
+                .found = found};
     memset(found, 0, query_count * sizeof *found);
     s.collectors = calloc((size_t)ranges * query_count + 1, sizeof *s.collectors);
     s.failed = calloc((size_t)ranges, sizeof *s.failed);

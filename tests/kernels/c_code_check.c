@@ -1,10 +1,12 @@
-/* Every instruction-set variant that was compiled in and runs here against plain definitions, for builds that Python cannot load: under
- * sanitizers, and for another processor. All arrays have just the size that they wanted, so that a sanitizer sees any
- * access beyond. Prints the variants that were checked; exits with 1 at the first difference. */
+/* The key table, and every instruction-set variant that was compiled in and runs here, against plain definitions: for
+ * builds that Python cannot load, under sanitizers and for another processor. All arrays have just the size that they
+ * need, so that a sanitizer sees any access beyond. Prints the variants that were checked; exits with 1 at the first
+ * difference. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "key_table.h"
 #include "search.h"
 
 static uint64_t state = 88172645463325252u;
@@ -41,7 +43,10 @@ static uint64_t *some_bitmap(size_t n, int density) {
     if (density == 4) return NULL;
     uint64_t *bitmap = malloc((n + 63) / 64 * 8);
     for (size_t i = 0; i < (n + 63) / 64; i++)
-        bitmap[i] = density == 0 ? any() & any() & any() & any() & any() : density == 1 ? any() : density == 2 ? 0 : ~(uint64_t)0;
+        bitmap[i] = density == 0   ? any() & any() & any() & any() & any()
+                    : density == 1 ? any()
+                    : density == 2 ? 0
+                                   : ~(uint64_t)0;
     return bitmap;
 }
 
@@ -54,7 +59,8 @@ static void check_rows(const hm_variant *variant, size_t n, int words, int densi
     uint16_t *distances = malloc(n * sizeof *distances);
     variant->distances(query, rows, n, words, distances);
     for (size_t i = 0; i < n; i++)
-        expect(distances[i] == bits_that_differ(query, rows + i * (size_t)words, words), variant->name, "distances", n, words);
+        expect(distances[i] == bits_that_differ(query, rows + i * (size_t)words, words), variant->name, "distances", n,
+               words);
     if (words <= HM_MAX_SHORT_WORDS) {
         uint64_t *hits = malloc((n + HM_HIT_PADDING) * 8);
         for (int threshold = 0; threshold <= 64 * words; threshold += 9) {
@@ -82,7 +88,8 @@ static void check_weighted(const hm_variant *variant, int words) {
         weighted += weights[w] * bits_that_differ(query + w, row + w, 1);
     }
     expect(variant->weighted(query, row, words, NULL) == plain, variant->name, "plain long distance", 1, words);
-    expect(variant->weighted(query, row, words, weights) == weighted, variant->name, "weighted long distance", 1, words);
+    expect(variant->weighted(query, row, words, weights) == weighted, variant->name, "weighted long distance", 1,
+           words);
     free(weights), free(row), free(query);
 }
 
@@ -93,35 +100,66 @@ static void check_searches(const hm_variant *variant, size_t n, int words, int d
     for (int i = 0; i < 16 * 16; i++) longs[i / 16][i % 16] = any(), weights[i % 16] = any() % 3;
     for (int i = 0; i < 16; i++)
         for (int w = 0; w < words; w++) /* 3 to 5 so much alike that most bits agree in all three */
-            shorts[i][w] = i / 3 == 1 ? shorts[0][w] ^ (any() & any() & any()) : i % 2 ? shorts[0][w] ^ (any() & any()) : any();
+            shorts[i][w] = i / 3 == 1 ? shorts[0][w] ^ (any() & any() & any())
+                           : i % 2    ? shorts[0][w] ^ (any() & any())
+                                      : any();
     uint64_t *short_codes = some_rows(n, words, shorts[0]), *long_codes = some_rows(n, long_words, longs[0]);
     uint64_t *keys = malloc(n * 8), *bitmap = some_bitmap(n, density);
     for (size_t i = 0; i < n; i++) keys[i] = any() % 100;
     hm_codes codes = {short_codes, long_codes, keys, bitmap, n, words, long_words};
     hm_query queries[16];
-    for (int i = 0; i < query_count; i++) queries[i] = (hm_query){shorts[i], longs[i], weights, 1 + any() % 9, 1 + any() % 200};
-    int (*searches[])(const hm_variant *, const hm_codes *, const hm_query *, size_t, int, hm_found *) = {
-        hm_two_phase, hm_candidates, hm_exhaustive};
+    for (int i = 0; i < query_count; i++)
+        queries[i] = (hm_query){shorts[i], longs[i], weights, 1 + any() % 9, 1 + any() % 200};
+    int (*searches[])(const hm_variant *, const hm_codes *, const hm_query *, size_t, int,
+                      hm_found *) = {hm_two_phase, hm_candidates, hm_exhaustive};
     for (int s = 0; s < 3; s++) {
-        hm_found found[16], wanted[16];
-        expect(!searches[s](variant, &codes, queries, (size_t)query_count, threads, found), variant->name, "memory", n, words);
-        expect(!searches[s](&hm_portable, &codes, queries, (size_t)query_count, 1, wanted), "portable", "memory", n, words);
+        hm_found found[16], expected[16];
+        expect(!searches[s](variant, &codes, queries, (size_t)query_count, threads, found), variant->name, "memory", n,
+               words);
+        expect(!searches[s](&hm_portable, &codes, queries, (size_t)query_count, 1, expected), "portable", "memory", n,
+               words);
         for (int i = 0; i < query_count; i++) {
-            expect(found[i].rows == wanted[i].rows, variant->name, "number of rows", n, words);
-            expect(!memcmp(found[i].row, wanted[i].row, found[i].rows * sizeof(int64_t)), variant->name, "rows", n, words);
-            expect(!memcmp(found[i].long_distance, wanted[i].long_distance, found[i].rows * sizeof(uint32_t)), variant->name,
-                   "long distances", n, words);
-            expect(!memcmp(found[i].histogram, wanted[i].histogram, sizeof wanted[i].histogram), variant->name, "histogram", n,
+            expect(found[i].rows == expected[i].rows, variant->name, "number of rows", n, words);
+            expect(!memcmp(found[i].row, expected[i].row, found[i].rows * sizeof(int64_t)), variant->name, "rows", n,
                    words);
+            expect(!memcmp(found[i].long_distance, expected[i].long_distance, found[i].rows * sizeof(uint32_t)),
+                   variant->name, "long distances", n, words);
+            expect(!memcmp(found[i].histogram, expected[i].histogram, sizeof expected[i].histogram), variant->name,
+                   "histogram", n, words);
         }
         hm_found_free(found, (size_t)query_count);
-        hm_found_free(wanted, (size_t)query_count);
+        hm_found_free(expected, (size_t)query_count);
     }
     free(bitmap), free(keys), free(long_codes), free(short_codes);
 }
 
+/* Keys come, move to other slots and go; holder[k] is the slot of key k, or -1. Slots 2k and 2k + 1 have key k. */
+static void check_key_table(uint64_t step, int64_t n) {
+    kt_table table = {0};
+    uint64_t *keys = malloc((size_t)n * 16);
+    int64_t *holder = malloc((size_t)n * sizeof *holder), had;
+    for (int64_t k = 0; k < n; k++) keys[2 * k] = keys[2 * k + 1] = (uint64_t)k * step - 1, holder[k] = -1;
+    for (int64_t i = 0; i < 40 * n; i++) {
+        int64_t k = (int64_t)(any() % (uint64_t)n), slot = 2 * k + (int64_t)(any() % 2);
+        if (any() % 8 < (i < 20 * n ? 5u : 3u)) { /* it grows first and empties later */
+            expect(kt_put(&table, keys, &slot, 1, &had) == 1 && had == holder[k], "key table", "put", (size_t)n, 1);
+            holder[k] = slot;
+        } else {
+            kt_remove(&table, keys, &keys[slot], 1, &had);
+            expect(had == holder[k], "key table", "remove", (size_t)n, 1);
+            holder[k] = -1;
+        }
+        k = (int64_t)(any() % (uint64_t)n);
+        kt_find(&table, keys, &keys[2 * k], 1, &had);
+        expect(had == holder[k], "key table", "find", (size_t)n, 1);
+    }
+    kt_free(&table);
+    free(holder), free(keys);
+}
+
 int main(void) {
     static const size_t sizes[] = {0, 1, 3, 7, 8, 9, 63, 64, 65, 127, 129, 511, 512, 513, 1000, 2048, 5000};
+    for (int64_t n = 1; n < 2000; n = 3 * n + 1) check_key_table(1, n), check_key_table((uint64_t)1 << 48, n);
     for (int v = 0; hm_variants[v]; v++) {
         const hm_variant *variant = hm_variants[v];
         if (!variant->runs_here()) continue;

@@ -23,7 +23,7 @@ TARGET HM_INLINE __m256i load(const uint64_t *p) { return _mm256_loadu_si256((co
 
 /* The bits that differ in each 64-bit lane. */
 TARGET HM_INLINE __m256i bits_that_differ(__m256i a, __m256i b) {
-    const __m256i counts = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
+    const __m256i counts = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, //
                                             0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
     const __m256i low = _mm256_set1_epi8(15);
     __m256i x = _mm256_xor_si256(a, b);

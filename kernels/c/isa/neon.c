@@ -53,7 +53,7 @@ static void distances(const uint64_t *query, const uint64_t *rows, size_t n, int
 }
 
 static size_t within(const uint64_t *query, const uint64_t *rows, size_t n, int words, const uint64_t *allowed,
-                          int threshold, uint64_t first, uint64_t *out) {
+                     int threshold, uint64_t first, uint64_t *out) {
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
         uint64_t distance = short_distance(query, rows + i * (size_t)words, words);

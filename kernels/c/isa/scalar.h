@@ -1,5 +1,5 @@
-/* The loops in plain C, to be inlined into functions of any instruction set: the compiler turns __builtin_popcountll into
- * bit tricks or into the instruction. Vector loops leave their last few rows to these. */
+/* The loops in plain C, to be inlined into functions of any instruction set: the compiler turns __builtin_popcountll
+ * into bit tricks or into the instruction. Vector loops leave their last few rows to these. */
 #ifndef LOOKALIKE_SCALAR_H
 #define LOOKALIKE_SCALAR_H
 
