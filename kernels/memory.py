@@ -1,4 +1,4 @@
-"""Rows in memory that grow at the end without moving: what was read before stays where it is.
+"""Rows in memory that grow at the end without moving, and can be overwritten in place.
 
 A search reads the codes at the speed of memory, and phase two reads a few thousand rows at random: on 4 KB
 pages such a row costs six times as much as on huge pages (2 MB). So rows lie in one mapping, aligned to 2 MB and
@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from lookalike.kernels.values import check_array
+
 _HUGE_PAGE = 2 << 20
 _MAP_NORESERVE = 0x4000  # Linux; not named by the mmap module of Python 3.11
 _SYSTEM_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 class GrowableRows:
-    """Rows of one type and width, appended to in place.
+    """Rows of one type and width in one mapping that never moves while it has room.
 
     Parameters
     ----------
@@ -36,8 +38,7 @@ class GrowableRows:
 
     Notes
     -----
-    One thread appends; any number may read the views. Memory is given back when the rows and the last view
-    are gone.
+    One thread writes; any number may read the views. Memory is freed when the rows and the last view are gone.
     """
 
     def __init__(self, words: int, dtype: DTypeLike = np.uint64, *, reserve_bytes: int = 1 << 40) -> None:
@@ -66,7 +67,10 @@ class GrowableRows:
         return -(-self._rows * self.row_bytes // page) * page
 
     def view(self) -> NDArray[Any]:
-        """Give the rows so far, shape (n, words), read-only; later appends neither move nor change them."""
+        """Give the rows so far, shape (n, words), read-only.
+
+        ``append`` and ``extend`` neither move nor change them; ``put`` changes the rows that it names.
+        """
         view = self._values[: self._rows]
         view.flags.writeable = False
         return view
@@ -83,19 +87,67 @@ class GrowableRows:
         MemoryError
             The system has no room for more.
         """
+        self._check_rows(rows)
+        end = self._rows + len(rows)
+        self._make_room(end)
+        self._values[self._rows : end] = rows
+        self._rows = end  # last, so that a reader never sees a row before its values
+
+    def extend(self, count: int) -> None:
+        """Add ``count`` rows of zeros at the end; they use no memory before they are written.
+
+        Raises
+        ------
+        ValueError
+            ``count`` is negative.
+        MemoryError
+            The system has no room for more.
+        """
+        if count < 0:
+            raise ValueError(f"count is {count}, but must be at least 0")
+        self._make_room(self._rows + count)
+        self._rows += count
+
+    def put(self, slots: NDArray[np.int64], rows: NDArray[Any]) -> None:
+        """Overwrite existing rows in place; where a slot comes twice, the later row stays.
+
+        Views given earlier show the new rows, and a reader beside this call may see half of one: the caller makes sure
+        that nobody reads these slots any more.
+
+        Parameters
+        ----------
+        slots : ndarray of int64, shape (m,)
+            Each from 0 to n - 1.
+        rows : ndarray, shape (m, words)
+            Of the type of these rows.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is of another type or shape, the lengths differ, or a slot is out of range. Nothing is written.
+        """
+        self._check_rows(rows)
+        check_array("slots", slots, np.int64, 1)
+        if len(slots) != len(rows):
+            raise ValueError(f"there are {len(slots)} slots for {len(rows)} rows")
+        if not len(slots):
+            return
+        lowest, highest = int(slots.min()), int(slots.max())
+        if lowest < 0 or highest >= self._rows:
+            raise ValueError(f"slots are {lowest} to {highest}, but there are {self._rows} rows")
+        self._values[slots] = rows
+
+    def _check_rows(self, rows: NDArray[Any]) -> None:
         if not isinstance(rows, np.ndarray):
             raise TypeError(f"rows are a {type(rows).__name__}, but must be a NumPy array")
         if rows.dtype != self._dtype or rows.ndim != 2 or rows.shape[1] != self._words:
             raise ValueError(
                 f"rows are {rows.dtype} of shape {rows.shape}, but must be {self._dtype} of shape (n, {self._words})"
             )
-        end = self._rows + len(rows)
-        if end > len(self._values):
-            self._copy_to_larger(end)
-        self._values[self._rows : end] = rows
-        self._rows = end
 
-    def _copy_to_larger(self, rows: int) -> None:
+    def _make_room(self, rows: int) -> None:
+        if rows <= len(self._values):
+            return
         old = self._values[: self._rows]
         self._values, self.huge_pages = self._reserve(2 * rows * self.row_bytes)
         if len(self._values) < rows:

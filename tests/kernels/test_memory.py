@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.arrays import odd_arrays
 
 from lookalike.kernels.memory import GrowableRows
@@ -132,3 +133,97 @@ def test_growable_rows_append_or_refuse_odd_arrays(pieces: list[Any]) -> None:
             continue
         added += len(piece)
     assert rows.view().shape == (added, 4)
+
+
+class GrowableRowsMachine(RuleBasedStateMachine):
+    """Rows against a list of rows, with a mapping so small that it is copied now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = GrowableRows(2, np.uint32, reserve_bytes=100)
+        self.expected: list[list[int]] = []
+        self.views: list[tuple[Any, int]] = []  # each with its address when it was given
+        self.written = 0
+
+    def new_rows(self, count: int) -> Any:
+        self.written += count
+        return np.arange(self.written - count, self.written, dtype=np.uint32).repeat(2).reshape(count, 2)
+
+    @rule(count=st.integers(0, 30))
+    def append(self, count: int) -> None:
+        new = self.new_rows(count)
+        self.rows.append(new)
+        self.expected += new.tolist()
+
+    @rule(count=st.integers(0, 30))
+    def extend(self, count: int) -> None:
+        self.rows.extend(count)
+        self.expected += [[0, 0]] * count
+
+    @precondition(lambda self: self.expected)
+    @rule(data=st.data())
+    def put(self, data: Any) -> None:
+        slots = data.draw(st.lists(st.integers(0, len(self.expected) - 1), max_size=8))
+        new = self.new_rows(len(slots))
+        shared = [view for view, _ in self.views if np.shares_memory(view, self.rows.view())]
+        self.rows.put(np.array(slots, np.int64), new)
+        for slot, row in zip(slots, new.tolist(), strict=True):
+            self.expected[slot] = row
+        for view in shared:  # in place: whoever shares the memory sees the new rows
+            assert view.tolist() == self.expected[: len(view)]
+
+    @rule()
+    def keep_a_view(self) -> None:
+        view = self.rows.view()
+        self.views.append((view, view.ctypes.data))
+
+    @invariant()
+    def holds_what_the_list_holds(self) -> None:
+        assert len(self.rows) == len(self.expected)
+        assert self.rows.view().tolist() == self.expected
+        assert all(view.ctypes.data == address for view, address in self.views)
+
+
+TestGrowableRowsMachine = GrowableRowsMachine.TestCase
+TestGrowableRowsMachine.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
+
+
+def test_growable_rows_put_overwrites_in_place() -> None:
+    rows = GrowableRows(2)
+    rows.append(some_rows(5, 2))
+    before = rows.view()
+    rows.put(np.array([3, 0]), some_rows(2, 2, 100))
+    assert before.tolist() == [[102, 103], [2, 3], [4, 5], [100, 101], [8, 9]]
+    assert rows.view().ctypes.data == before.ctypes.data
+
+
+def test_growable_rows_extend_uses_no_memory() -> None:
+    rows, start = GrowableRows(8), resident_bytes()
+    rows.extend(1 << 20)
+    assert resident_bytes() - start < 4 << 20  # the rows are 64 MB
+    assert not rows.view()[-1].any()
+    with pytest.raises(ValueError, match="count"):
+        rows.extend(-1)
+
+
+@pytest.mark.parametrize(
+    ("slots", "rows", "error"),
+    [
+        (np.array([4]), np.zeros((1, 3), np.uint64), ValueError),
+        (np.array([-1]), np.zeros((1, 3), np.uint64), ValueError),
+        (np.array([0, 1]), np.zeros((1, 3), np.uint64), ValueError),
+        (np.array([[0]]), np.zeros((1, 3), np.uint64), ValueError),
+        (np.array([0], np.int32), np.zeros((1, 3), np.uint64), TypeError),
+        ([0], np.zeros((1, 3), np.uint64), TypeError),
+        (np.array([0]), np.zeros((1, 3), np.int64), ValueError),
+        (np.array([0]), np.zeros((1, 2), np.uint64), ValueError),
+        (np.array([0]), [[0, 0, 0]], TypeError),
+        (np.array([1, 4]), np.zeros((2, 3), np.uint64), ValueError),
+    ],
+)
+def test_growable_rows_put_refuses_what_does_not_fit(slots: Any, rows: Any, error: type[Exception]) -> None:
+    full = GrowableRows(3)
+    full.append(some_rows(4, 3))
+    with pytest.raises(error):
+        full.put(slots, rows)
+    np.testing.assert_array_equal(full.view(), some_rows(4, 3))
