@@ -148,11 +148,11 @@ class GrowableRows:
     def _make_room(self, rows: int) -> None:
         if rows <= len(self._values):
             return
-        old = self._values[: self._rows]
-        self._values, self.huge_pages = self._reserve(2 * rows * self.row_bytes)
-        if len(self._values) < rows:
+        values, huge_pages = self._reserve(2 * rows * self.row_bytes)
+        if len(values) < rows:
             raise MemoryError(f"the system grants no address space for {rows} rows of {self.row_bytes} bytes")
-        self._values[: self._rows] = old
+        values[: self._rows] = self._values[: self._rows]
+        self._values, self.huge_pages = values, huge_pages
 
     def _reserve(self, size: int) -> tuple[NDArray[Any], bool]:
         """As much of ``size`` bytes as the system grants, and whether its pages may be huge."""

@@ -135,6 +135,24 @@ def test_growable_rows_append_or_refuse_odd_arrays(pieces: list[Any]) -> None:
     assert rows.view().shape == (added, 4)
 
 
+def test_growable_rows_stay_intact_when_no_larger_mapping_is_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = mmap.mmap
+
+    def limited(descriptor: int, size: int, *flags: int) -> mmap.mmap:
+        if size > 16 << 20:
+            raise OSError(12, "Cannot allocate memory")
+        return real(descriptor, size, *flags)
+
+    monkeypatch.setattr(mmap, "mmap", limited)
+    rows = GrowableRows(4, reserve_bytes=3200)
+    rows.append(some_rows(100, 4))
+    with pytest.raises(MemoryError):
+        rows.extend(1 << 20)
+    np.testing.assert_array_equal(rows.view(), some_rows(100, 4))
+    rows.append(some_rows(1, 4, 400))
+    np.testing.assert_array_equal(rows.view(), some_rows(101, 4))
+
+
 class GrowableRowsMachine(RuleBasedStateMachine):
     """Rows against a list of rows, with a mapping so small that it is copied now and then."""
 
