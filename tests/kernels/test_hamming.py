@@ -219,16 +219,16 @@ def test_hamming_sorted_rows_give_the_same_answer(variant: str, order: str) -> N
     words=st.integers(1, 4),
     queries=st.sampled_from([1, 7]),
     share=st.sampled_from([None, 0.02, 0.7]),
-    trap=st.booleans(),
+    misleading=st.booleans(),
 )
 def test_hamming_sampled_threshold_never_changes_the_answer(
-    variant: str, seed: int, words: int, queries: int, share: float | None, trap: bool
+    variant: str, seed: int, words: int, queries: int, share: float | None, misleading: bool
 ) -> None:
-    """Enough rows for a sample; in a trap the near rows lie just where the sample looks, so the guess is too tight."""
+    """Enough rows for a sample, which misleads when the near rows lie just where it reads: the guess is then too low."""
     rng = np.random.default_rng(seed)
     n = 140_000
     short = draw_words(rng, (n, words), 1.0)
-    if trap:
+    if misleading:
         near = draw_words(rng, (1, words), 1.0)[0]
         for run in range(64):
             short[n // 64 * run : n // 64 * run + 128 : 16] = near

@@ -29,14 +29,14 @@ def make_codes(n: int = 10, words: int = 4, parts: tuple[int, ...] = (2, 3)) -> 
 
 
 def make_query(**changes: Any) -> Query:
-    given = {
+    fields = {
         "short": np.zeros(4, U8),
         "long": np.zeros(5, U8),
         "count": 3,
         "candidates": 5,
         "weights": (1, 2),
     }
-    return Query(**(given | changes))
+    return Query(**(fields | changes))
 
 
 @pytest.mark.parametrize("search", [hamming.two_phase, hamming.candidates, hamming.exhaustive])

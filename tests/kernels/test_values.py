@@ -23,14 +23,14 @@ def make_codes(n: int = 10, words: int = 4, parts: tuple[int, ...] = (2, 3)) -> 
 
 
 def make_query(**changes: Any) -> Query:
-    given = {
+    fields = {
         "short": np.zeros(4, U8),
         "long": np.zeros(5, U8),
         "count": 3,
         "candidates": 5,
         "weights": (1, 2),
     }
-    return Query(**(given | changes))
+    return Query(**(fields | changes))
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def make_query(**changes: Any) -> Query:
 )
 def test_codes_refuse_what_the_kernels_cannot_read(changes: dict[str, Any], error: type[Exception]) -> None:
     right = make_codes()
-    given = {name: getattr(right, name) for name in ("short", "long", "keys", "component_words")}
+    fields = {name: getattr(right, name) for name in ("short", "long", "keys", "component_words")}
     with pytest.raises(error):
-        Codes(**(given | changes))
+        Codes(**(fields | changes))
 
 
 @pytest.mark.parametrize(
