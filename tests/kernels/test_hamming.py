@@ -224,7 +224,7 @@ def test_hamming_sorted_rows_give_the_same_answer(variant: str, order: str) -> N
 def test_hamming_sampled_threshold_never_changes_the_answer(
     variant: str, seed: int, words: int, queries: int, share: float | None, misleading: bool
 ) -> None:
-    """Enough rows for a sample, which misleads when the near rows lie just where it reads: the guess is then too low."""
+    """Enough rows for a sample, which misleads when the near rows lie just where it reads: its guess is too low."""
     rng = np.random.default_rng(seed)
     n = 140_000
     short = draw_words(rng, (n, words), 1.0)
