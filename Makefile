@@ -5,9 +5,12 @@ PORT ?= 8000
 N ?= 1e6
 BIN := .venv/bin
 READY := .venv/.ready
+# The newest Python of the machine, if it has one that is newer than $(PYTHON): the quick tests run on it too.
+NEWEST ?=
+NEWEST_BIN := .venv-newest/bin
 KERNEL_SOURCES := $(wildcard kernels/*.pyx kernels/*.c kernels/*.h)
 
-.PHONY: demo test check format bench bench-kernels bench-model clean
+.PHONY: demo test test-newest check format bench bench-kernels bench-model clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -16,9 +19,13 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/pytest
 
+test-newest: .venv-newest/.ready
+	$(NEWEST_BIN)/pytest -m "not integration"
+
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/biome check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -c "from lookalike.kernels import hamming; assert hamming.VARIANTS[0] != 'numpy', 'the native kernel was not built'"
@@ -26,11 +33,19 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/biome check --write
 
 $(READY): requirements.lock pyproject.toml $(KERNEL_SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+.venv-newest/.ready: requirements.lock pyproject.toml $(KERNEL_SOURCES)
+	@test -x $(NEWEST_BIN)/python || test -n "$(NEWEST)" || { echo 'say which Python: make test-newest NEWEST=python3.13'; exit 2; }
+	test -x $(NEWEST_BIN)/python || $(NEWEST) -m venv .venv-newest
+	$(NEWEST_BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(NEWEST_BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 
 .venv/.peers: requirements-bench.lock $(READY)
@@ -47,4 +62,4 @@ bench-model: $(READY)
 	$(BIN)/python benchmarks/model.py ../shared/data/catalog
 
 clean:
-	rm -rf .venv build var *.egg-info kernels/_hamming.c kernels/*.so
+	rm -rf .venv .venv-newest build var *.egg-info kernels/_hamming.c kernels/*.so

@@ -2,7 +2,15 @@
 
 import { keptPhoto, readPhoto } from "./photo.js";
 import {
-  NO_PHOTO, addressOf, curlOf, fillForm, parseFilters, photoPath, readable, requestOf, resetOptions,
+  addressOf,
+  curlOf,
+  fillForm,
+  NO_PHOTO,
+  parseFilters,
+  photoPath,
+  readable,
+  requestOf,
+  resetOptions,
 } from "./request.js";
 import { readStatus, search } from "./server.js";
 import { addStarters } from "./starters.js";
@@ -137,7 +145,10 @@ async function copyCurl() {
   $("curl").textContent = command;
   $("curl").hidden = false;
   // Without https or localhost a page has no clipboard: the command is there to be copied by hand.
-  const copied = await navigator.clipboard?.writeText(command).then(() => true, () => false);
+  const copied = await navigator.clipboard?.writeText(command).then(
+    () => true,
+    () => false,
+  );
   if (copied) $("copy").textContent = "Copied";
   setTimeout(() => ($("copy").textContent = "Copy as curl"), 2000);
 }

@@ -9,7 +9,14 @@ const SHIRTS = [
   ["black", "#232326"],
 ];
 // One half of a T-shirt, from the collar to the hem, as parts of the side; the other half is its mirror.
-const OUTLINE = [[0.41, 0.16], [0.31, 0.19], [0.14, 0.36], [0.24, 0.47], [0.31, 0.41], [0.31, 0.86]];
+const OUTLINE = [
+  [0.41, 0.16],
+  [0.31, 0.19],
+  [0.14, 0.36],
+  [0.24, 0.47],
+  [0.31, 0.41],
+  [0.31, 0.86],
+];
 
 function draw(canvas, colour) {
   canvas.width = canvas.height = SIDE;
