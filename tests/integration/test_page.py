@@ -89,7 +89,7 @@ def _first_hit(page: Page) -> Locator:
 def _expect_first(page: Page, image_id: str) -> None:
     """Wait for an answer whose first hit is this image, with the same descriptor."""
     expect(_first_hit(page).locator(".id")).to_have_text(image_id)
-    expect(_first_hit(page).locator(".similarity")).to_have_text("100%")
+    expect(_first_hit(page).locator(".similarity")).to_have_text("100.0%")
     expect(_first_hit(page).locator(".distance")).to_have_text("0 bits")
 
 
@@ -263,7 +263,7 @@ def test_page_searches_by_dropped_and_pasted_photos(page: Page, server: Server, 
 
 def test_page_shows_only_the_last_of_two_searches(page: Page, server: Server) -> None:
     waiting: list[Route] = []
-    page.route("**/search", lambda route: waiting.append(route) if not waiting else route.continue_())
+    page.route("**/search", lambda route: waiting.append(route) if not waiting else route.fallback())
     page.fill("[name=id]", server.ids[0])
     page.keyboard.press("Enter")
     page.fill("[name=id]", server.ids[1])
@@ -318,5 +318,7 @@ def test_page_fits_a_phone(page: Page, server: Server) -> None:
     assert overflow() == 0
     boxes = [_box(hit) for hit in page.locator(".hit").all()[:3]]
     assert boxes[0]["y"] == boxes[1]["y"] < boxes[2]["y"]
-    for control in page.locator("main :is(button, summary, input:not(.unseen, [type=checkbox]), select):visible").all():
+    for control in page.locator(
+        "main :is(button, summary, input:not(.visually-hidden, [type=checkbox]), select):visible"
+    ).all():
         assert _box(control)["height"] >= 44, control.evaluate("node => node.outerHTML")

@@ -7,7 +7,7 @@ const number = (value) => value.toLocaleString("en");
 const images = (count) => `${number(count)} ${count === 1 ? "image" : "images"}`;
 
 // Rounded down: only the same descriptor is 100% similar.
-const percent = (fraction) => `${number(Math.floor(fraction * 1000) / 10)}%`;
+const percent = (fraction) => `${(Math.floor(fraction * 1000) / 10).toFixed(1)}%`;
 
 const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : number(Math.round(value))} ms`;
 
@@ -135,7 +135,7 @@ function card(hit, address) {
   const group = element("span", "group", hit.group_name || "no group");
   group.title = hit.group;
   const score = element("span", "score");
-  score.title = `similarity ${similarity}, distance ${distance} (weighted); 100% and 0 bits: the same descriptor`;
+  score.title = `similarity ${similarity}, distance ${distance} (weighted); 100.0% and 0 bits: the same descriptor`;
   score.append(element("b", "similarity", similarity), element("span", "distance", distance));
   text.append(group, score, element("span", "id", hit.image_id));
   for (const [name, bits] of Object.entries(hit.components ?? {})) text.append(component(name, bits));
