@@ -8,8 +8,11 @@ READY := .venv/.ready
 C_SOURCES := $(wildcard kernels/c/*.[ch] kernels/c/isa/*.[ch])
 C_TESTS := $(wildcard tests/kernels/*.c)
 KERNEL_SOURCES := $(wildcard kernels/*.pyx) $(C_SOURCES)
+# The newest Python of the machine, if it has one that is newer than $(PYTHON): the quick tests run on it too.
+NEWEST ?=
+NEWEST_BIN := .venv-newest/bin
 
-.PHONY: demo test check format bench bench-kernels bench-model clean
+.PHONY: demo test test-newest check format bench bench-kernels bench-model clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -18,9 +21,13 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/pytest
 
+test-newest: .venv-newest/.ready
+	$(NEWEST_BIN)/pytest -m "not integration"
+
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/biome check --error-on-warnings
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES) $(C_TESTS)
@@ -30,11 +37,19 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/clang-format -i $(C_SOURCES) $(C_TESTS)
+	$(BIN)/biome check --write
 
 $(READY): requirements.lock pyproject.toml $(KERNEL_SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+.venv-newest/.ready: requirements.lock pyproject.toml $(KERNEL_SOURCES)
+	@test -x $(NEWEST_BIN)/python || test -n "$(NEWEST)" || { echo 'say which Python: make test-newest NEWEST=python3.13'; exit 2; }
+	test -x $(NEWEST_BIN)/python || $(NEWEST) -m venv .venv-newest
+	$(NEWEST_BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(NEWEST_BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 
 .venv/.peers: requirements-bench.lock $(READY)
@@ -51,4 +66,4 @@ bench-model: $(READY)
 	$(BIN)/python benchmarks/model.py ../shared/data/catalog
 
 clean:
-	rm -rf .venv build var *.egg-info kernels/_*.c kernels/*.so
+	rm -rf .venv .venv-newest build var *.egg-info kernels/_*.c kernels/*.so

@@ -21,7 +21,7 @@ FILES = {
     "/photo.js": ("photo.js", "text/javascript"),
     "/request.js": ("request.js", "text/javascript"),
     "/server.js": ("server.js", "text/javascript"),
-    "/starters.js": ("starters.js", "text/javascript"),
+    "/examples.js": ("examples.js", "text/javascript"),
     "/view.js": ("view.js", "text/javascript"),
 }
 

@@ -12,8 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.conftest import Server
-from playwright.sync_api import Browser, JSHandle, Locator, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    FloatRect,
+    JSHandle,
+    Locator,
+    Page,
+    Request,
+    Route,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
+from support.processes import Server
 
 CHROMIUM = shutil.which("chromium")
 MISSING = "no chromium on the PATH; on Debian: apt-get install chromium"
@@ -30,7 +41,7 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-PHONE = {"width": 360, "height": 740}
+PHONE: ViewportSize = {"width": 360, "height": 740}
 # What Chromium itself writes to the console when a request is refused.
 REFUSED = re.compile(r"Failed to load resource: (.* responded with a status of [45]\d\d|net::ERR_CONNECTION_REFUSED)")
 
@@ -49,19 +60,20 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
     """The page, loaded. At the end: no script failed, no policy was violated, and no other host was asked."""
     context = browser.new_context()
     page = context.new_page()
-    troubles: list[str] = []
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda message: troubles.append(message.text))
-    page.on("request", lambda request: _is_ours(request, server) or troubles.append(request.url))
+    errors: list[str] = []
+
+    def note_foreign(request: Request) -> None:
+        if not request.url.startswith((f"{server.url}/", f"blob:{server.url}/")):
+            errors.append(request.url)
+
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text))
+    page.on("request", note_foreign)
     page.goto(server.url)
     expect(page.locator("#catalogue")).to_have_text(f"{len(server.ids)} images")
     yield page
     context.close()
-    assert [trouble for trouble in troubles if not REFUSED.match(trouble)] == []
-
-
-def _is_ours(request: Request, server: Server) -> bool:
-    return request.url.startswith((f"{server.url}/", f"blob:{server.url}/"))
+    assert [error for error in errors if not REFUSED.match(error)] == []
 
 
 def _photo(server: Server, image_id: str) -> Path:
@@ -75,9 +87,16 @@ def _first_hit(page: Page) -> Locator:
 
 
 def _expect_first(page: Page, image_id: str) -> None:
-    """Wait for an answer whose first hit is this image, at distance 0."""
+    """Wait for an answer whose first hit is this image, with the same descriptor."""
     expect(_first_hit(page).locator(".id")).to_have_text(image_id)
-    expect(_first_hit(page).locator(".distance b")).to_have_text("0")
+    expect(_first_hit(page).locator(".similarity")).to_have_text("100.0%")
+    expect(_first_hit(page).locator(".distance")).to_have_text("0 bits")
+
+
+def _box(visible: Locator) -> FloatRect:
+    box = visible.bounding_box()
+    assert box is not None
+    return box
 
 
 def _shown_request(page: Page) -> dict[str, Any]:
@@ -96,7 +115,7 @@ def _dropped(page: Page, photo: Path) -> JSHandle:
     )
 
 
-def test_an_uploaded_photo_finds_itself_first(page: Page, server: Server) -> None:
+def test_page_uploaded_photo_finds_itself_first(page: Page, server: Server) -> None:
     image_id = server.ids[7]
     page.set_input_files("#file", _photo(server, image_id))
     _expect_first(page, image_id)
@@ -106,7 +125,7 @@ def test_an_uploaded_photo_finds_itself_first(page: Page, server: Server) -> Non
     expect(_first_hit(page).locator(".group")).not_to_be_empty()
 
 
-def test_a_hit_leads_to_its_own_look_alikes_and_back(page: Page, server: Server) -> None:
+def test_page_hit_leads_to_its_own_search_and_back(page: Page, server: Server) -> None:
     page.set_input_files("#file", _photo(server, server.ids[3]))
     _expect_first(page, server.ids[3])
     second = page.locator(".hit").nth(4)
@@ -128,15 +147,15 @@ def test_a_hit_leads_to_its_own_look_alikes_and_back(page: Page, server: Server)
     _expect_first(page, chosen)
 
 
-def test_an_address_can_be_shared(page: Page, server: Server) -> None:
+def test_page_address_restores_the_search(page: Page, server: Server) -> None:
     page.goto(f"{server.url}/?id={server.ids[5]}&count=3&verbose=true&weight.colour=0")
     _expect_first(page, server.ids[5])
     expect(page.locator(".hit")).to_have_count(3)
-    expect(_first_hit(page).locator(".part", has_text="colour")).to_have_text("colour0")
+    expect(_first_hit(page).locator(".component", has_text="colour")).to_have_text("colour0")
     assert _shown_request(page) == {"image_id": server.ids[5], "count": 3, "weights": {"colour": 0}, "verbose": True}
 
 
-def test_count_is_respected_and_checked(page: Page, server: Server) -> None:
+def test_page_count_limits_the_hits_and_is_checked(page: Page, server: Server) -> None:
     page.fill("[name=id]", server.ids[0])
     page.fill("[name=count]", "4")
     page.keyboard.press("Enter")
@@ -147,7 +166,7 @@ def test_count_is_respected_and_checked(page: Page, server: Server) -> None:
     expect(page.locator(".hit")).to_have_count(4)
 
 
-def test_what_is_no_photo_gets_a_clear_error(page: Page, server: Server) -> None:
+def test_page_says_when_a_file_is_no_photo(page: Page, server: Server) -> None:
     page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"red shirt, size M"})
     expect(page.locator("#error")).to_contain_text("not a photo")
     expect(page.locator(".hit")).to_have_count(0)
@@ -156,7 +175,7 @@ def test_what_is_no_photo_gets_a_clear_error(page: Page, server: Server) -> None
     expect(page.locator("#error")).to_be_empty()
 
 
-def test_unknown_ids_and_malformed_filters_get_a_clear_error(page: Page, server: Server) -> None:
+def test_page_says_when_an_id_is_unknown_or_filters_are_malformed(page: Page, server: Server) -> None:
     page.fill("[name=id]", "<b>nobody</b>")
     page.keyboard.press("Enter")
     expect(page.locator("#error")).to_have_text("no image has the id <b>nobody</b>")
@@ -165,7 +184,7 @@ def test_unknown_ids_and_malformed_filters_get_a_clear_error(page: Page, server:
     expect(page.locator(".hit")).to_have_count(0)
 
 
-def test_a_photo_that_is_too_large_is_not_sent(page: Page, tmp_path: Path) -> None:
+def test_page_does_not_send_a_photo_that_is_too_large(page: Page, tmp_path: Path) -> None:
     big = tmp_path / "big.jpg"
     with big.open("wb") as file:
         file.truncate(25_000_001)
@@ -176,7 +195,7 @@ def test_a_photo_that_is_too_large_is_not_sent(page: Page, tmp_path: Path) -> No
     assert sent == []
 
 
-def test_a_server_that_is_gone_gets_a_clear_error(page: Page, server: Server) -> None:
+def test_page_says_when_the_server_is_gone(page: Page, server: Server) -> None:
     page.route("**/search", lambda route: route.fulfill(status=503, body="<html>no server</html>"))
     page.fill("[name=id]", server.ids[0])
     page.keyboard.press("Enter")
@@ -190,7 +209,7 @@ def test_a_server_that_is_gone_gets_a_clear_error(page: Page, server: Server) ->
     _expect_first(page, server.ids[0])
 
 
-def test_a_partial_answer_does_not_look_whole(page: Page, server: Server) -> None:
+def test_page_says_when_an_answer_is_partial(page: Page, server: Server) -> None:
     def lose_a_shard(route: Route) -> None:
         response = route.fetch()
         route.fulfill(response=response, json={**response.json(), "shards_answered": 1})
@@ -201,19 +220,19 @@ def test_a_partial_answer_does_not_look_whole(page: Page, server: Server) -> Non
     expect(page.locator("#warning")).to_have_text("Only 1 of 2 shards answered: some images were not searched.")
 
 
-def test_the_request_is_shown_as_it_is_sent(page: Page, server: Server) -> None:
+def test_page_shows_the_request_as_it_is_sent(page: Page, server: Server) -> None:
     page.fill("[name=count]", "6")
     page.locator("[name=group]").evaluate("field => (field.closest('details').open = true)")
     page.fill("[name=group]", "Apparel")
     page.fill("[name=filters]", '[{"field": "price", "gte": 1}]')
     page.uncheck("[name=two_phase]")
     page.check("[name=collapse]")
-    page.locator("[name='weight.colour']").fill("450")
+    page.locator("[name='weight.colour']").fill("4.5")
     before = _shown_request(page)
 
     with page.expect_request("**/search") as caught:
         page.set_input_files("#file", _photo(server, server.ids[2]))
-    sent = caught.value.post_data_json
+    sent: dict[str, Any] = caught.value.post_data_json or {}
     after = _shown_request(page)
     expect(_first_hit(page)).to_be_visible()
 
@@ -221,7 +240,7 @@ def test_the_request_is_shown_as_it_is_sent(page: Page, server: Server) -> None:
     assert options == {
         "count": 6,
         "filters": [{"field": "group", "in": ["Apparel"]}, {"field": "price", "gte": 1}],
-        "weights": {"colour": 450},
+        "weights": {"colour": 4.5},
         "two_phase": False,
         "collapse": True,
     }
@@ -231,7 +250,7 @@ def test_the_request_is_shown_as_it_is_sent(page: Page, server: Server) -> None:
 
 
 @pytest.mark.parametrize("event", ["drop", "paste"])
-def test_photos_can_be_dropped_and_pasted(page: Page, server: Server, event: str) -> None:
+def test_page_searches_by_dropped_and_pasted_photos(page: Page, server: Server, event: str) -> None:
     image_id = server.ids[11]
     transfer = _dropped(page, _photo(server, image_id))
     if event == "drop":
@@ -242,9 +261,9 @@ def test_photos_can_be_dropped_and_pasted(page: Page, server: Server, event: str
     _expect_first(page, image_id)
 
 
-def test_the_last_of_two_hasty_searches_wins(page: Page, server: Server) -> None:
+def test_page_shows_only_the_last_of_two_searches(page: Page, server: Server) -> None:
     waiting: list[Route] = []
-    page.route("**/search", lambda route: waiting.append(route) if not waiting else route.continue_())
+    page.route("**/search", lambda route: waiting.append(route) if not waiting else route.fallback())
     page.fill("[name=id]", server.ids[0])
     page.keyboard.press("Enter")
     page.fill("[name=id]", server.ids[1])
@@ -253,12 +272,40 @@ def test_the_last_of_two_hasty_searches_wins(page: Page, server: Server) -> None
     assert waiting[0].request.failure == "net::ERR_ABORTED"
 
 
-def test_a_drawing_starts_a_search_without_a_photo(page: Page) -> None:
-    page.click("#starters button >> nth=1")
+def test_page_weights_have_a_number_and_a_slider_that_agree(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}/?id={server.ids[5]}&weight.colour=0.25")
+    _expect_first(page, server.ids[5])
+    assert _shown_request(page)["weights"] == {"colour": 0.25}
+    page.locator("[name=group]").evaluate("field => (field.closest('details').open = true)")
+    page.get_by_label("weight of colour").fill("3.7")
+    expect(page.locator("[name='weight.colour']")).to_have_value("3.7")
+    assert _shown_request(page)["weights"] == {"colour": 3.7}
+    page.locator("[name='weight.colour']").fill("10.01")
+    page.click("text=Search")
+    expect(page.locator("#error")).to_contain_text("weight.colour")
+    page.click("#defaults")
+    assert "weights" not in _shown_request(page)
+
+
+def test_page_never_rounds_up_to_the_same_descriptor(page: Page, server: Server) -> None:
+    def nearly_the_same(route: Route) -> None:
+        answer = route.fetch().json()
+        answer["hits"][0] |= {"distance": 0.25, "similarity": 0.99992}
+        route.fulfill(json=answer)
+
+    page.route("**/search", nearly_the_same)
+    page.fill("[name=id]", server.ids[0])
+    page.keyboard.press("Enter")
+    expect(_first_hit(page).locator(".similarity")).to_have_text("99.9%")
+    expect(_first_hit(page).locator(".distance")).to_have_text("0.25 bits")
+
+
+def test_page_example_starts_a_search(page: Page) -> None:
+    page.click("#examples button >> nth=1")
     expect(page.locator(".hit")).to_have_count(20)
 
 
-def test_a_phone_shows_two_columns_and_never_scrolls_sideways(page: Page, server: Server) -> None:
+def test_page_fits_a_phone(page: Page, server: Server) -> None:
     def overflow() -> int:
         return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
@@ -269,7 +316,9 @@ def test_a_phone_shows_two_columns_and_never_scrolls_sideways(page: Page, server
     for summary in page.locator("summary").all():
         summary.click()
     assert overflow() == 0
-    boxes = [hit.bounding_box() for hit in page.locator(".hit").all()[:3]]
+    boxes = [_box(hit) for hit in page.locator(".hit").all()[:3]]
     assert boxes[0]["y"] == boxes[1]["y"] < boxes[2]["y"]
-    for control in page.locator("main :is(button, summary, input:not(.unseen, [type=checkbox]), select):visible").all():
-        assert control.bounding_box()["height"] >= 44, control.evaluate("node => node.outerHTML")
+    for control in page.locator(
+        "main :is(button, summary, input:not(.visually-hidden, [type=checkbox]), select):visible"
+    ).all():
+        assert _box(control)["height"] >= 44, control.evaluate("node => node.outerHTML")

@@ -1,71 +1,79 @@
-/** The search page: the form and the address bar say what is asked; this file moves between them and the server. */
+/** The search page: the form and the address bar hold the query; this file moves between them and the server. */
 
+import { addExamples } from "./examples.js";
 import { keptPhoto, readPhoto } from "./photo.js";
 import {
-  NO_PHOTO, addressOf, curlOf, fillForm, parseFilters, photoPath, readable, requestOf, resetOptions,
+  addressOf,
+  curlOf,
+  fillForm,
+  NO_PHOTO,
+  parseFilters,
+  photoPath,
+  readable,
+  requestOf,
+  resetOptions,
 } from "./request.js";
 import { readStatus, search } from "./server.js";
-import { addStarters } from "./starters.js";
 import * as view from "./view.js";
 
 const $ = (id) => document.getElementById(id);
-const form = $("ask");
+const form = $("search-form");
 const field = (name) => form.elements.namedItem(name);
 
 let collections = [];
-let photo = null; // what is asked about; where it is null, the id in the form is
+let photo = null; // the query; where it is null, the id in the form is
 let pending = new AbortController();
-let lastRead = 0;
+let lastRead = 0; // counts photos, so that one that is slow to read cannot replace a later one
 
-// ---- what is asked
+// ---- the query
 
 /** Search for a photo: a file that was chosen, dropped, pasted or drawn. */
-async function askPhoto(blob, name) {
-  const mine = ++lastRead;
+async function searchByPhoto(blob, name) {
+  const thisRead = ++lastRead;
   try {
     const read = await readPhoto(blob, name);
-    if (mine !== lastRead) return; // another photo came while this one was read
+    if (thisRead !== lastRead) return; // another photo came while this one was read
     photo = read;
     field("id").value = "";
-    ask();
+    submitSearch();
   } catch (error) {
-    if (mine === lastRead) view.showError(error.message);
+    if (thisRead === lastRead) view.showError(error.message);
   }
 }
 
 /** Search for a stored image. */
-function askId(id) {
+function searchById(id) {
   field("id").value = id;
-  ask();
+  submitSearch();
 }
 
 /** Search for what the form says, as a new step in the browser's history. */
-function ask() {
+function submitSearch() {
   lastRead += 1;
   if (field("id").value) photo = null;
   if (!photo && !field("id").value) {
     view.showError("Choose a photo, or give the id of an image.");
     return;
   }
-  if (!check()) return;
+  if (!validateForm()) return;
   const state = { photo: photo?.key ?? null };
   const address = addressOf(form);
   const again = address === location.search && state.photo === (history.state?.photo ?? null);
   history[again ? "replaceState" : "pushState"](state, "", address);
-  send();
+  sendSearch();
 }
 
 /** Show what the address bar says: after loading, and after Back and Forward. */
-function restore() {
+function restoreFromAddress() {
   lastRead += 1;
   pending.abort();
   fillForm(form, location.search);
-  useCollection();
+  showCollection();
   fillForm(form, location.search); // again: the collection decides which weights there are
   const key = history.state?.photo;
   photo = keptPhoto(key) ?? null;
   if (photo || field("id").value) {
-    if (check()) send();
+    if (validateForm()) sendSearch();
     else view.clearHits();
     return;
   }
@@ -74,7 +82,7 @@ function restore() {
 }
 
 /** Whether the form's values can be sent; the browser points at the first that cannot. */
-function check() {
+function validateForm() {
   preview();
   if (form.checkValidity()) return true;
   const wrong = form.querySelector(":invalid:not(fieldset)");
@@ -86,11 +94,11 @@ function check() {
 
 // ---- the request
 
-async function send() {
+async function sendSearch() {
   pending.abort();
   pending = new AbortController();
   const { signal } = pending;
-  const request = nextRequest();
+  const request = currentRequest();
   const collection = field("collection").value;
   const id = field("id").value;
   view.showWaiting(photo ? "yours" : id, photo ? photo.url : photoPath(collection, id));
@@ -104,12 +112,12 @@ async function send() {
   }
 }
 
-/** What the form asks: about the id in it, else about the photo. */
-const nextRequest = () => requestOf(form, field("id").value ? null : (photo ?? NO_PHOTO));
+/** The request that the form describes: by the id in it, else by the photo. */
+const currentRequest = () => requestOf(form, field("id").value ? null : (photo ?? NO_PHOTO));
 
 /** Show the request as it will be sent. */
 function preview() {
-  view.showWeightValues();
+  view.syncWeightSliders();
   const filters = field("filters");
   filters.setCustomValidity("");
   try {
@@ -119,7 +127,7 @@ function preview() {
     view.showRequest("", `The filters are not valid: ${error.message}`, "");
     return;
   }
-  const request = nextRequest();
+  const request = currentRequest();
   const length = request.body.image && photo?.base64.length.toLocaleString("en");
   const shortened = length ? `The image is cut short here; ${length} characters of base64 are sent.` : "";
   view.showRequest(request.path, readable(request), shortened);
@@ -132,26 +140,31 @@ function addressOfHit(id) {
 }
 
 async function copyCurl() {
-  if (!check()) return;
-  const command = curlOf(nextRequest());
+  if (!validateForm()) return;
+  const command = curlOf(currentRequest());
   $("curl").textContent = command;
   $("curl").hidden = false;
   // Without https or localhost a page has no clipboard: the command is there to be copied by hand.
-  const copied = await navigator.clipboard?.writeText(command).then(() => true, () => false);
+  const copied = await navigator.clipboard?.writeText(command).then(
+    () => true,
+    () => false,
+  );
   if (copied) $("copy").textContent = "Copied";
-  setTimeout(() => ($("copy").textContent = "Copy as curl"), 2000);
+  setTimeout(() => {
+    $("copy").textContent = "Copy as curl";
+  }, 2000);
 }
 
 // ---- ways to give a photo
 
-function takeFrom(input) {
+function acceptFiles(input) {
   input.addEventListener("change", () => {
-    if (input.files.length) askPhoto(input.files[0]);
+    if (input.files.length) searchByPhoto(input.files[0]);
     input.value = ""; // so that the same file can be chosen again
   });
 }
 
-function takeDrops() {
+function acceptDrops() {
   const mark = (on) => document.body.classList.toggle("dropping", on);
   const isText = ({ target, dataTransfer }) =>
     target.closest?.("input, textarea") && !dataTransfer.types.includes("Files");
@@ -168,33 +181,33 @@ function takeDrops() {
     if (isText(event)) return;
     event.preventDefault();
     const [file] = event.dataTransfer.files;
-    if (file) askPhoto(file);
+    if (file) searchByPhoto(file);
     else view.showError("That was no file. Save the photo first, then drop it here.");
   });
 }
 
-function takePastes() {
+function acceptPastes() {
   document.addEventListener("paste", (event) => {
     const [file] = event.clipboardData.files;
     if (!file) return; // text goes where it was pasted
     event.preventDefault();
-    askPhoto(file);
+    searchByPhoto(file);
   });
 }
 
 // ---- clicks and collections
 
-function followHit(event) {
+function searchByHit(event) {
   const link = event.target.closest("a.hit");
   const elsewhere = event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey;
   if (!link || elsewhere) return;
   event.preventDefault();
-  askId(link.dataset.id);
+  searchById(link.dataset.id);
   window.scrollTo({ top: 0 });
   $("heading").focus({ preventScroll: true });
 }
 
-async function readCollections() {
+async function loadCollections() {
   ({ collections } = await readStatus());
   const names = collections.map(({ name }) => name).sort();
   const ordered = names.includes("default") ? ["default", ...names.filter((name) => name !== "default")] : names;
@@ -202,7 +215,7 @@ async function readCollections() {
   $("collection-field").hidden = ordered.length < 2;
 }
 
-function useCollection() {
+function showCollection() {
   const chosen = collections.find(({ name }) => name === field("collection").value);
   if (!chosen) return;
   view.showCatalogue(chosen);
@@ -210,29 +223,29 @@ function useCollection() {
 }
 
 async function start() {
-  addStarters($("starters"), askPhoto);
-  [$("file"), $("camera")].forEach(takeFrom);
-  takeDrops();
-  takePastes();
+  addExamples($("examples"), searchByPhoto);
+  [$("file"), $("camera")].forEach(acceptFiles);
+  acceptDrops();
+  acceptPastes();
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    ask();
+    submitSearch();
   });
   form.addEventListener("input", preview);
   field("collection").addEventListener("change", () => {
-    useCollection();
+    showCollection();
     preview();
   });
-  $("hits").addEventListener("click", followHit);
+  $("hits").addEventListener("click", searchByHit);
   $("copy").addEventListener("click", copyCurl);
   $("defaults").addEventListener("click", () => {
     resetOptions(form);
     preview();
   });
-  window.addEventListener("popstate", restore);
-  const trouble = await readCollections().catch((error) => error);
-  restore();
-  if (trouble) view.showError(trouble.message);
+  window.addEventListener("popstate", restoreFromAddress);
+  const statusError = await loadCollections().catch((error) => error);
+  restoreFromAddress();
+  if (statusError) view.showError(statusError.message);
 }
 
 start();

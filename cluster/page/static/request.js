@@ -1,17 +1,17 @@
-/** What is asked: from the form to the address bar, to the body that is sent, and to what people read of it. */
+/** A search request: from the form to the address bar, to the body that is sent, and to what people read of it. */
 
-const SHOWN_BASE64 = 40; // enough to recognise a JPEG, short enough for a phone
+const SHOWN_BASE64_CHARS = 40; // enough to recognise a JPEG, short enough for a phone
 
 /** What stands for the photo as long as there is none. */
 export const NO_PHOTO = { name: "photo.jpg", type: "image/jpeg", base64: "(your photo in base64)" };
 
 const isCheckbox = (field) => field.type === "checkbox";
-const valueOf = (field) => (isCheckbox(field) ? String(field.checked) : field.value);
-const defaultOf = (field) => {
+const textOf = (field) => (isCheckbox(field) ? String(field.checked) : field.value);
+const defaultTextOf = (field) => {
   if (isCheckbox(field)) return String(field.defaultChecked);
   return field instanceof HTMLSelectElement ? (field.options[0]?.value ?? "") : field.defaultValue;
 };
-const isChanged = (field) => valueOf(field) !== defaultOf(field);
+const isChanged = (field) => textOf(field) !== defaultTextOf(field);
 
 const set = (field, value) => {
   if (isCheckbox(field)) {
@@ -30,7 +30,7 @@ const fieldsOf = (form) => [...form.elements].filter((field) => field.name);
 export function addressOf(form) {
   const params = new URLSearchParams();
   for (const field of fieldsOf(form)) {
-    if (field.name === "count" || isChanged(field)) params.set(field.name, valueOf(field));
+    if (field.name === "count" || isChanged(field)) params.set(field.name, textOf(field));
   }
   return `?${params}`;
 }
@@ -38,13 +38,13 @@ export function addressOf(form) {
 /** Fill the form from an address; what the address does not name gets its default. */
 export function fillForm(form, address) {
   const params = new URLSearchParams(address);
-  for (const field of fieldsOf(form)) set(field, params.get(field.name) ?? defaultOf(field));
+  for (const field of fieldsOf(form)) set(field, params.get(field.name) ?? defaultTextOf(field));
 }
 
 /** Put every option back to its default; what is searched for stays. */
 export function resetOptions(form) {
   for (const field of fieldsOf(form)) {
-    if (field.name !== "id" && field.name !== "collection") set(field, defaultOf(field));
+    if (field.name !== "id" && field.name !== "collection") set(field, defaultTextOf(field));
   }
 }
 
@@ -63,8 +63,8 @@ function optionsOf(form) {
   const filters = parseFilters(field("filters").value);
   if (field("group").value) filters.unshift({ field: "group", in: [field("group").value] });
   if (filters.length) options.filters = filters;
-  const sliders = fieldsOf(form).filter((each) => each.name.startsWith("weight.") && isChanged(each));
-  const weights = sliders.map(({ name, value }) => [name.slice("weight.".length), Number(value)]);
+  const changed = fieldsOf(form).filter((each) => each.name.startsWith("weight.") && isChanged(each));
+  const weights = changed.map(({ name, value }) => [name.slice("weight.".length), Number(value)]);
   if (weights.length) options.weights = Object.fromEntries(weights);
   for (const name of ["two_phase", "collapse", "verbose"]) {
     if (isChanged(field(name))) options[name] = field(name).checked;
@@ -80,14 +80,14 @@ function optionsOf(form) {
 export function requestOf(form, photo) {
   const collection = form.elements.namedItem("collection").value;
   const options = optionsOf(form);
-  const question = photo ? { image: photo.base64 } : { image_id: form.elements.namedItem("id").value };
+  const query = photo ? { image: photo.base64 } : { image_id: form.elements.namedItem("id").value };
   const path = `/v1/collections/${encodeURIComponent(collection)}/search`;
-  return { path, body: { ...question, ...options }, options, photo };
+  return { path, body: { ...query, ...options }, options, photo };
 }
 
 /** The body as people read it: the same JSON, with the photo's base64 cut short. */
 export function readable({ body }) {
-  const image = body.image?.length > SHOWN_BASE64 ? `${body.image.slice(0, SHOWN_BASE64)}…` : body.image;
+  const image = body.image?.length > SHOWN_BASE64_CHARS ? `${body.image.slice(0, SHOWN_BASE64_CHARS)}…` : body.image;
   return JSON.stringify(body.image === undefined ? body : { ...body, image }, null, 2);
 }
 

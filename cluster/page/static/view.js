@@ -1,8 +1,13 @@
 /** What people see: text is only ever set as text, never as HTML. */
 
+const MAX_WEIGHT = 10;
+
 const $ = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
 const images = (count) => `${number(count)} ${count === 1 ? "image" : "images"}`;
+
+// Rounded down: only the same descriptor is 100% similar.
+const percent = (fraction) => `${(Math.floor(fraction * 1000) / 10).toFixed(1)}%`;
 
 const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : number(Math.round(value))} ms`;
 
@@ -17,20 +22,20 @@ function element(name, className, text = "") {
 export function showStart(message = "") {
   $("main").dataset.view = "start";
   document.title = "lookalike";
-  showPicture(null);
+  showQueryPhoto(null);
   clearHits();
   $("error").textContent = message;
 }
 
-/** A search is on its way: say what for, and dim what the last one found. */
-export function showWaiting(label, pictureUrl) {
+/** A search is pending: say what for, and dim the hits of the last one. */
+export function showWaiting(label, photoUrl) {
   $("main").dataset.view = "results";
   $("main").setAttribute("aria-busy", "true");
   document.title = `Photos like ${label} – lookalike`;
   $("heading").textContent = `Photos like ${label}`;
   $("error").textContent = $("warning").textContent = "";
   $("summary").textContent = "Searching…";
-  showPicture(pictureUrl);
+  showQueryPhoto(photoUrl);
 }
 
 /** Show an answer; `addressOfHit` gives the link of a hit. */
@@ -54,7 +59,7 @@ export function showError(message) {
   $("error").scrollIntoView({ block: "nearest" });
 }
 
-/** Take away the hits of another question. */
+/** Take away the hits of the query before. */
 export function clearHits() {
   $("main").removeAttribute("aria-busy");
   for (const id of ["warning", "heading", "summary"]) $(id).textContent = "";
@@ -67,24 +72,37 @@ export function showCatalogue({ rows, model }) {
   $("catalogue").title = `encoded by ${model}`;
 }
 
-/** A slider for the weight of each component: { colour: { bits: 192, weight: 200 } }. */
+/**
+ * Controls for the weight of each component: { colour: { bits: 192, weight: 2 } }. The number is what is sent, with two
+ * decimals; the slider beside it goes in steps of 0.1.
+ */
 export function showWeights(components) {
   const rows = Object.entries(components).map(([name, { bits, weight }]) => {
-    const row = element("label", "weight");
-    row.title = `${bits} bits`;
+    const row = element("div", "weight");
+    row.title = `${bits} bits; each that differs counts this much`;
+    const label = element("label", "", name);
+    const number = element("input", "");
+    number.id = label.htmlFor = `weight-of-${name}`;
+    const limits = { min: 0, max: MAX_WEIGHT };
+    Object.assign(number, { type: "number", ...limits, step: 0.01, required: true, name: `weight.${name}` });
+    number.defaultValue = weight;
     const slider = element("input", "");
-    Object.assign(slider, { type: "range", min: 0, max: 1000, step: 1, name: `weight.${name}`, defaultValue: weight });
-    row.append(element("span", "", name), slider, element("output", "", weight));
+    Object.assign(slider, { type: "range", ...limits, step: 0.1 });
+    slider.setAttribute("aria-label", `weight of ${name}`);
+    slider.addEventListener("input", () => {
+      number.value = slider.value;
+    });
+    row.append(label, slider, number);
     return row;
   });
   $("weights").replaceChildren($("weights").querySelector("legend"), ...rows);
   $("weights").hidden = rows.length === 0;
 }
 
-/** Write each slider's value beside it. */
-export function showWeightValues() {
+/** Move each weight's slider to its number. */
+export function syncWeightSliders() {
   for (const row of $("weights").querySelectorAll(".weight")) {
-    row.querySelector("output").textContent = row.querySelector("input").value;
+    row.querySelector("[type=range]").value = row.querySelector("[type=number]").value;
   }
 }
 
@@ -97,35 +115,38 @@ export function showRequest(path, json, shortened) {
   $("curl").hidden = true;
 }
 
-function showPicture(url) {
-  const picture = $("picture");
-  picture.hidden = !url;
-  if (url) picture.src = url;
-  else picture.removeAttribute("src");
+function showQueryPhoto(url) {
+  const image = $("query-photo");
+  image.hidden = !url;
+  if (url) image.src = url;
+  else image.removeAttribute("src");
 }
-$("picture").addEventListener("error", () => showPicture(null)); // an unknown id has none
+$("query-photo").addEventListener("error", () => showQueryPhoto(null)); // an unknown id has none
 
 function card(hit, address) {
   const item = element("li", "");
   const link = element("a", "hit");
+  const similarity = percent(hit.similarity);
+  const distance = `${number(hit.distance)} bits`;
   link.href = address;
   link.dataset.id = hit.image_id;
-  link.setAttribute("aria-label", `${hit.group_name}, distance ${hit.distance}, ${hit.image_id}`);
+  link.setAttribute("aria-label", `${hit.group_name}, similarity ${similarity}, distance ${distance}, ${hit.image_id}`);
   const text = element("span", "text");
   const group = element("span", "group", hit.group_name || "no group");
   group.title = hit.group;
-  const distance = figure("distance", "distance", hit.distance);
-  distance.title = "0: the same descriptor";
-  text.append(group, distance, element("span", "id", hit.image_id));
-  for (const [name, bits] of Object.entries(hit.components ?? {})) text.append(figure("part", name, bits));
+  const score = element("span", "score");
+  score.title = `similarity ${similarity}, distance ${distance} (weighted); 100.0% and 0 bits: the same descriptor`;
+  score.append(element("b", "similarity", similarity), element("span", "distance", distance));
+  text.append(group, score, element("span", "id", hit.image_id));
+  for (const [name, bits] of Object.entries(hit.components ?? {})) text.append(component(name, bits));
   link.append(photo(hit), text);
   item.append(link);
   return item;
 }
 
-function figure(className, name, value) {
-  const row = element("span", className, name);
-  row.append(element("b", "", number(value)));
+function component(name, bits) {
+  const row = element("span", "component", name);
+  row.append(element("b", "", number(bits)));
   return row;
 }
 
