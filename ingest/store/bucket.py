@@ -23,7 +23,7 @@ from lookalike.ingest.store.head import Head, SegmentInfo, parse_head
 from lookalike.ingest.store.resolve import Stored
 from lookalike.ingest.store.rows import SCHEMA, last_of_each_key
 from lookalike.ingest.store.segment import Segment, SegmentDamaged, Written, split, write_segment
-from lookalike.storage import Location
+from lookalike.storage import Location, local
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +37,17 @@ Resolve = Callable[[pa.Table, Stored], pa.Table]
 
 @dataclass(frozen=True)
 class Commit:
-    """What a commit did: the head after it, the rows written, and what was stored for the rows offered."""
+    """What a commit did: the head after it, the rows written, and what was stored for the keys offered, ascending."""
 
     head: Head
     written: int
+    keys: NDArray[np.uint64]
     stored: Stored
+
+    def was_live(self, key: np.uint64) -> bool:
+        """Whether an image of this key, one of those offered, was there before."""
+        at = int(np.searchsorted(self.keys, key))
+        return bool(self.stored.live[at])
 
 
 class Bucket:
@@ -100,16 +106,17 @@ class Bucket:
             Others committed faster for a minute.
         """
         rows = last_of_each_key(rows)
+        keys = rows["key"].to_numpy()
         deadline = time.monotonic() + COMMIT_DEADLINE_S
         for attempt in itertools.count():
             # On a disk one writer at a time goes through here, which spares it from losing the race; what makes it
             # correct is the swap of the head, as on an object store.
             with self._turn():
                 head, version = self._versioned_head()
-                stored = self.stored(head, rows["key"].to_numpy())
+                stored = self.stored(head, keys)
                 chosen = decide(rows, stored)
                 if not len(chosen):
-                    return Commit(head, 0, stored)
+                    return Commit(head, 0, keys, stored)
                 name, written = self._write(split(chosen))
                 newer = head.with_segment(name, written.rows, written.deleted, written.size_bytes)
                 try:
@@ -119,7 +126,7 @@ class Bucket:
                     if time.monotonic() > deadline:
                         raise
                 else:
-                    return Commit(newer, written.rows, stored)
+                    return Commit(newer, written.rows, keys, stored)
             time.sleep(min(0.01 * 2**attempt, 1.0))
         raise AssertionError("unreachable")
 
@@ -255,5 +262,5 @@ class Bucket:
         if not self.location.is_local:
             yield
             return
-        with storage.locked(self.location.path / "lock"):
+        with local.locked(self.location.path / "lock"):
             yield

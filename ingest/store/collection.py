@@ -3,7 +3,7 @@
     <root>/<collection>/alias                     which model version is served
                         sources.json              the folders of the catalogues that it was made from
                         photos/                   what came by HTTP
-                        trash/                    what nobody needs, for a day
+                        trash/                    what nobody needs, for two days
                         <version>/manifest.json   the shape of the codes, the bucket count; written last
                                   model/          the model that made the codes
                                   token           changes after every commit: the one object that readers poll
@@ -14,6 +14,7 @@ A folder or a bucket of an object store, it is the same: see ``lookalike.storage
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import uuid
@@ -34,7 +35,7 @@ from lookalike.ingest.store import photos, resolve
 from lookalike.ingest.store.bucket import Bucket, Commit, Resolve
 from lookalike.ingest.store.compaction import Compactor
 from lookalike.ingest.store.keys import bucket_of, keys_of
-from lookalike.ingest.store.manifest import DEFAULT_BUCKETS, Manifest, check_name, read_manifest, version_of
+from lookalike.ingest.store.manifest import DEFAULT_BUCKETS, Manifest, check_name, read_manifest, read_spec, version_of
 from lookalike.ingest.store.resolve import Stored
 from lookalike.ingest.store.rows import SCHEMA, Source, tombstones_table
 from lookalike.model.spec import ModelSpec
@@ -42,9 +43,9 @@ from lookalike.storage import Location
 
 logger = logging.getLogger(__name__)
 
-TRASH_FOR = timedelta(days=1)
+TRASH_FOR = timedelta(days=2)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_HOUR = "%Y-%m-%dT%H"
+_DAY = "%Y-%m-%d"
 # Buckets committed at once: on a disk each waits for its own fsyncs, on an object store for its own answers.
 _COMMITTERS = 8
 
@@ -67,11 +68,11 @@ class Collection:
         self.folder = root / name
         self.location = self.folder / version
         self.manifest = read_manifest(self.location)
-        self.spec = ModelSpec.parse(storage.read(self.model_location / "model.json"), str(self.model_location))
+        self.spec = read_spec(self.model_location)
         self._check_model(self.spec)
         self.sources = photos.Sources(self.folder)
         count = self.manifest.buckets
-        self.buckets = [Bucket(self.location / "buckets" / f"{number:04d}") for number in range(count)]
+        self.buckets = [Bucket(self.location / f"buckets/{number:04d}") for number in range(count)]
         self._compactors = [Compactor(bucket, self._trash, self._drop_photos) for bucket in self.buckets]
         self._pool = ThreadPoolExecutor(min(_COMMITTERS, count), thread_name_prefix="commit")
 
@@ -84,17 +85,15 @@ class Collection:
         makers agree.
         """
         check_name(name)
-        spec = ModelSpec.parse(storage.read(model / "model.json"), str(model))
+        spec = read_spec(model)
         version = version_of(spec)
         location = root / name / version
         if not storage.exists(location / "manifest.json"):
             _make(location, spec, model, buckets)
         collection = cls(root, name, version)
         collection._check_model(spec)
-        try:
+        with contextlib.suppress(Conflict):  # another version is served, or this one was named before
             storage.create(root / name / "alias", version.encode())
-        except Conflict:
-            pass  # another version is served, or this one was named before
         return collection
 
     @classmethod
@@ -251,7 +250,8 @@ class Collection:
         order = np.argsort(together, kind="stable")
         last = np.append(together[order][1:] != together[order][:-1], True)[: len(order)]
         newest = order[last]
-        return together[newest[~gone[newest]]]
+        live: NDArray[np.uint64] = together[newest[~gone[newest]]]
+        return live
 
     # --- photos
 
@@ -268,10 +268,8 @@ class Collection:
             row = other.find([image_id], ["photo"]).get(image_id)
             if row is not None and row["photo"] == photo:
                 return
-        try:
+        with contextlib.suppress(NotFound):  # another merge was faster
             self._trash(self.folder / photo)
-        except NotFound:
-            pass  # another merge was faster
 
     def _drop_photos(self, replaced: pa.Table) -> None:
         for row in replaced.to_pylist():
@@ -281,7 +279,7 @@ class Collection:
     # --- housekeeping
 
     def compact(self, stop: Callable[[], bool] = lambda: False) -> int:
-        """Do every merge that is due, and empty the trash of yesterday. Returns how many merges there were."""
+        """Do every merge that is due, and empty the trash of two days ago. Returns how many merges there were."""
         merges = 0
         for compactor in self._compactors:
             while not stop() and compactor.run():
@@ -290,16 +288,15 @@ class Collection:
         return merges
 
     def _trash(self, location: Location) -> None:
-        hour = datetime.now(UTC).strftime(_HOUR)
-        storage.move(location, self.folder / f"trash/{hour}/{uuid.uuid4().hex}-{location.name}")
+        day = datetime.now(UTC).strftime(_DAY)
+        storage.move(location, self.folder / f"trash/{day}/{uuid.uuid4().hex}-{location.name}")
 
     def _empty_trash(self) -> None:
-        limit = (datetime.now(UTC) - TRASH_FOR).strftime(_HOUR)
-        for hour in storage.list_names(self.folder / "trash"):
-            if hour < limit:
-                for name in storage.list_names(self.folder / "trash" / hour):
-                    storage.remove(self.folder / "trash" / hour / name)
-                storage.remove(self.folder / "trash" / hour)
+        limit = (datetime.now(UTC) - TRASH_FOR).strftime(_DAY)
+        for day in storage.list_names(self.folder / "trash"):
+            if day < limit:
+                for name in storage.list_names(self.folder / "trash" / day):
+                    storage.remove(self.folder / "trash" / day / name)
 
 
 def alias(root: Location, name: str) -> str:
@@ -344,14 +341,10 @@ def _make(location: Location, spec: ModelSpec, model: Location, buckets: int) ->
     storage.copy_tree(model, location / "model")
     storage.write(location / "token", uuid.uuid4().hex.encode())
     for number in range(buckets):
-        try:
-            Bucket(location / "buckets" / f"{number:04d}").create()
-        except Conflict:
-            continue  # made by one that was killed, or that makes it at this moment
-    try:
+        with contextlib.suppress(Conflict):  # made by one that was killed, or that makes it at this moment
+            Bucket(location / f"buckets/{number:04d}").create()
+    with contextlib.suppress(Conflict):
         storage.create(location / "manifest.json", manifest.model_dump_json(indent=2).encode() + b"\n")
-    except Conflict:
-        return
 
 
 def _raise(error: Exception) -> None:

@@ -118,7 +118,7 @@ class Compactor:
             opened = [self._bucket.segment(info) for info in segments]
             info = self._bucket.write(merge_segments(opened, merge), segments[0].first, segments[-1].last)
         except SegmentDamaged as error:
-            logger.error("%s; it is left as it is", error)  # noqa: TRY400 - the message has all there is to know
+            logger.error("%s; it is left as it is", error)
             self._damaged |= self._names_of_damaged(segments)
             return False
         newer = self._bucket.exchange(lambda now: now.with_merged(segments, info, merge.dropped_to, merge.now))

@@ -7,7 +7,7 @@ import re
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from lookalike import storage
-from lookalike.errors import NotFound, StoreUnavailable
+from lookalike.errors import BadModel, NotFound, StoreUnavailable
 from lookalike.model.spec import ModelSpec
 from lookalike.storage import Location
 
@@ -44,6 +44,23 @@ def check_name(collection: str) -> None:
         )
 
 
+def read_spec(model: Location) -> ModelSpec:
+    """Read the spec of a model, wherever it is.
+
+    Raises
+    ------
+    BadModel
+        It is missing or does not validate.
+    """
+    location = model / "model.json"
+    try:
+        return ModelSpec.model_validate_json(storage.read(location))
+    except NotFound:
+        raise BadModel(f"{location} is missing: {model} is not a model's folder") from None
+    except ValidationError as error:
+        raise BadModel(f"{location} is damaged: {error.errors()[0]['msg']}") from error
+
+
 def read_manifest(folder: Location) -> Manifest:
     """Read the manifest of a version's folder.
 
@@ -62,7 +79,9 @@ def read_manifest(folder: Location) -> Manifest:
     except ValidationError as error:
         raise StoreUnavailable(f"{location} is damaged: {error.errors()[0]['msg']}") from error
     if manifest.format == 1:
-        raise StoreUnavailable(f"{folder} was written by lookalike 0.1; run `lookalike store upgrade` on its store once")
+        raise StoreUnavailable(
+            f"{folder} was written by lookalike 0.1; run `lookalike store upgrade` on its store once"
+        )
     if manifest.format > FORMAT:
         raise StoreUnavailable(
             f"{location} has format {manifest.format}, but this lookalike reads formats up to {FORMAT}; update it"

@@ -7,6 +7,7 @@ stored for them, and gives the rows to write.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -52,16 +53,21 @@ class Stored:
 def stored_of(count: int, which: NDArray[np.int64], rows: pa.Table, unreadable: NDArray[np.bool_]) -> Stored:
     """Arrange found rows (with ``COLUMNS``) by the ``count`` keys that were looked up."""
     fingerprints = rows["fingerprint"].combine_chunks()
-    columns = {
-        "found": np.ones(len(which), bool),
-        "deleted": rows["deleted"].to_numpy(),
-        "stamp": rows["stamp"].cast(pa.int64()).to_numpy(),
-        "source": rows["source"].to_numpy(),
-        "fingerprint": pc.fill_null(fingerprints, 0).to_numpy(),
-        "has_fingerprint": pc.is_valid(fingerprints).to_numpy(zero_copy_only=False),
-    }
-    scattered = {name: _scattered(count, which, values) for name, values in columns.items()}
-    return Stored(**scattered, unreadable=unreadable)
+
+    def scattered(values: NDArray[Any]) -> NDArray[Any]:
+        result = np.zeros(count, values.dtype)
+        result[which] = values
+        return result
+
+    return Stored(
+        found=scattered(np.ones(len(which), bool)),
+        deleted=scattered(rows["deleted"].to_numpy()),
+        stamp=scattered(rows["stamp"].cast(pa.int64()).to_numpy()),
+        source=scattered(rows["source"].to_numpy()),
+        fingerprint=scattered(pc.fill_null(fingerprints, 0).to_numpy()),
+        has_fingerprint=scattered(pc.is_valid(fingerprints).to_numpy(zero_copy_only=False)),
+        unreadable=unreadable,
+    )
 
 
 def put(rows: pa.Table, stored: Stored) -> pa.Table:
@@ -109,9 +115,3 @@ def _after(rows: pa.Table, stored: Stored, where: NDArray[np.bool_]) -> pa.Array
 def _with(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
     at = rows.schema.get_field_index(name)
     return rows.set_column(at, rows.schema.field(at), values)
-
-
-def _scattered(count: int, which: NDArray[np.int64], values: NDArray[np.generic]) -> NDArray[np.generic]:
-    result = np.zeros(count, values.dtype)
-    result[which] = values
-    return result

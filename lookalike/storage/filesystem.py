@@ -150,7 +150,8 @@ def open_random(location: Location) -> pa.NativeFile:
 
     info(location)  # a missing file, or one that is none
     try:
-        return pa.memory_map(location.key)
+        # Not a memory map: a file cut short while it is mapped kills the process that reads it.
+        return pa.OSFile(location.key)
     except OSError as error:
         raise _unavailable("read", location, error) from error
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from lookalike.ingest.store.collection import Store, codes_column, schema
-from lookalike.ingest.store.keys import keys_of
+from lookalike.ingest.attributes import Attributes
+from lookalike.ingest.store.collection import Collection
+from lookalike.ingest.store.rows import Source, rows_table
+from lookalike.model.descriptor import Descriptors
 from lookalike.model.spec import ComponentSpec, ModelSpec
+from lookalike.storage import Location
 
 
 def write_spec(folder: Path, name: str = "tiny", arrays: str = "0" * 64) -> Path:
@@ -32,26 +38,52 @@ def write_spec(folder: Path, name: str = "tiny", arrays: str = "0" * 64) -> Path
     return folder
 
 
-def rows_of(ids: list[str], tag: str = "", seed: int = 0) -> pa.Table:
+def new_collection(folder: Location | Path, buckets: int = 4, name: str = "default") -> Collection:
+    """Make an empty collection of the tiny model below ``folder``; the model's folder lies beside it."""
+    folder = Location.parse(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        return Collection.create(folder, name, Location.parse(write_spec(Path(scratch) / "model")), buckets)
+
+
+def rows_of(
+    ids: Sequence[str],
+    tag: str = "",
+    seed: int = 0,
+    *,
+    source: Source = Source.HTTP,
+    stamp: datetime | None = None,
+    fingerprints: Sequence[int | None] | None = None,
+    photos: Sequence[str] | None = None,
+    attributes: Attributes | None = None,
+) -> pa.Table:
     """Rows of the tiny model's shape; ``tag`` is their title, so that one can tell who wrote a row."""
     rng = np.random.default_rng(seed)
-    columns = {
-        "image_id": ids,
-        "key": keys_of(ids),
-        "listing_id": ids,
-        "title": [tag] * len(ids),
-        "short": codes_column(rng.integers(0, 2**64, (len(ids), 1), dtype=np.uint64)),
-        "long": codes_column(rng.integers(0, 2**64, (len(ids), 2), dtype=np.uint64)),
-    }
-    wanted = schema(1, 2)
-    return pa.table([columns.get(f.name, pa.nulls(len(ids), f.type)) for f in wanted], schema=wanted)
+    count = len(ids)
+    return rows_table(
+        ids,
+        [attributes or Attributes(title=tag)] * count,
+        photos or [""] * count,
+        Descriptors(
+            rng.integers(0, 2**64, (count, 1), dtype=np.uint64), rng.integers(0, 2**64, (count, 2), dtype=np.uint64)
+        ),
+        source=source,
+        stamps=[stamp or datetime.now(UTC)] * count,
+        fingerprints=fingerprints or [None] * count,
+    )
 
 
-def titles(store: Store) -> dict[str, str]:
-    """What the store holds: the title of every image. An id that is there twice is an error."""
+def titles(collection: Collection) -> dict[str, str]:
+    """What the collection holds: the title of every image, by applying all commits in order."""
     found: dict[str, str] = {}
-    for bucket in store.buckets:
-        for row in bucket.open().to_table(columns=["image_id", "title"]).to_pylist():
-            assert row["image_id"] not in found, f"{row['image_id']} is there twice"
-            found[row["image_id"]] = row["title"]
+    for bucket in collection.buckets:
+        for batch in bucket.changes(bucket.head(), 0, ("image_id", "deleted", "title"), _fail):
+            for row in batch.to_pylist():
+                if row["deleted"]:
+                    found.pop(row["image_id"], None)
+                else:
+                    found[row["image_id"]] = row["title"]
     return found
+
+
+def _fail(error: Exception) -> None:
+    raise error
