@@ -5,7 +5,7 @@ PORT ?= 8000
 N ?= 1e6
 BIN := .venv/bin
 READY := .venv/.ready
-KERNEL_SOURCES := $(wildcard kernels/*.pyx kernels/*.c kernels/*.h)
+KERNEL_SOURCES := $(wildcard kernels/*.pyx kernels/*.c kernels/*.h kernels/c/*.c kernels/c/*.h)
 
 .PHONY: demo test check format bench bench-kernels bench-model clean
 .DEFAULT_GOAL := demo
@@ -47,4 +47,4 @@ bench-model: $(READY)
 	$(BIN)/python benchmarks/model.py ../shared/data/catalog
 
 clean:
-	rm -rf .venv build var *.egg-info kernels/_hamming.c kernels/*.so
+	rm -rf .venv build var *.egg-info kernels/_*.c kernels/*.so
