@@ -47,8 +47,8 @@ class KeyTable:
 
     Measured with ``benchmarks/kernels_key_table.py`` at 5 million keys, 4,096 per call, on Zen 4 (shared): 5.1 to 6.25
     bytes per key, and both tables while it grows; find 70 to 130 ns per key (load 0.64 to 0.8), put 170 to 220 from
-    an empty table, growth included, remove 90 to 130, a call with one key 2.5 us. A dict: about 100 bytes, find 400 to 990,
-    put 540.
+    an empty table, growth included, remove 90 to 130, a call with one key 2.5 us. A dict: about 100 bytes, find 400
+    to 990, put 540.
     """
 
     def __init__(self, *, variant: str = VARIANTS[0]) -> None:
