@@ -5,7 +5,9 @@ PORT ?= 8000
 N ?= 1e6
 BIN := .venv/bin
 READY := .venv/.ready
-KERNEL_SOURCES := $(wildcard kernels/*.pyx kernels/*.c kernels/*.h kernels/c/*.c kernels/c/*.h)
+C_SOURCES := $(wildcard kernels/c/*.[ch] kernels/c/isa/*.[ch])
+C_TESTS := $(wildcard tests/kernels/*.c)
+KERNEL_SOURCES := $(wildcard kernels/*.pyx) $(C_SOURCES)
 
 .PHONY: demo test check format bench bench-kernels bench-model clean
 .DEFAULT_GOAL := demo
@@ -21,11 +23,13 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES) $(C_TESTS)
 	$(BIN)/python -c "from lookalike.kernels import hamming; assert hamming.VARIANTS[0] != 'numpy', 'the native kernel was not built'"
 
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(C_SOURCES) $(C_TESTS)
 
 $(READY): requirements.lock pyproject.toml $(KERNEL_SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -88,20 +88,20 @@ def faiss_search(index: Any, codes: Any, k: int, heap: bool, params: Any = None)
 
 def reads(rows: Any) -> dict[str, Call]:
     """Two ways to read every byte once; the faster is the floor."""
-    level = _hamming.LEVELS[hamming.ACTIVE]
-    return {"read (popcount)": lambda _: _hamming.population(rows, level), "read (NumPy max)": lambda _: rows.max()}
+    variant = _hamming.VARIANTS[hamming.ACTIVE]
+    return {"read (popcount)": lambda _: _hamming.population(rows, variant), "read (NumPy max)": lambda _: rows.max()}
 
 
 def check(
     catalogue: Catalogue, index: Any, queries: list[Query], k: int, allowed: Any = None, params: Any = None
 ) -> None:
-    """Our answers are those of the reference and have FAISS's distances."""
+    """Check that our answers are those of the reference and have FAISS's distances."""
     found = hamming.two_phase(queries, catalogue.codes, allowed)
     for query, ours in zip(queries[:2], found, strict=False):
-        wanted = _reference.two_phase(query, catalogue.codes, allowed)
-        np.testing.assert_array_equal(ours.rows, wanted.rows)
-        np.testing.assert_array_equal(ours.long, wanted.long)
-        np.testing.assert_array_equal(ours.histogram, wanted.histogram)
+        expected = _reference.two_phase(query, catalogue.codes, allowed)
+        np.testing.assert_array_equal(ours.rows, expected.rows)
+        np.testing.assert_array_equal(ours.long, expected.long)
+        np.testing.assert_array_equal(ours.histogram, expected.histogram)
     for query, ours in zip(queries[:4], hamming.candidates(queries, catalogue.codes, allowed), strict=False):
         theirs = faiss_search(index, query.short[None], k, True, params)[0][0]
         np.testing.assert_array_equal(ours.short[:k], np.sort(theirs)[: len(ours.short)])
@@ -232,8 +232,8 @@ def narrow_codes(catalogue: Catalogue, rounds: int) -> list[Line]:
     codes = Codes(short, catalogue.codes.long, catalogue.codes.keys, catalogue.codes.component_words)
     wide = some_queries(8, 20, 5120)
     queries = [Query(query.short[:1], query.long, 20, 5120, query.weights) for query in wide]
-    wanted = _reference.two_phase(queries[0], codes, None)
-    np.testing.assert_array_equal(hamming.two_phase(queries[:1], codes)[0].rows, wanted.rows)
+    expected = _reference.two_phase(queries[0], codes, None)
+    np.testing.assert_array_equal(hamming.two_phase(queries[:1], codes)[0].rows, expected.rows)
     return [
         compare(
             "64 bits, n=20, phase one, to reading once",
@@ -321,7 +321,7 @@ def main() -> None:
     index = faiss_index(catalogue.codes.short)
     huge = "huge pages" if catalogue.huge_pages else "plain pages"
     print(
-        f"{len(catalogue.codes):,} rows, 256 + 2,048 bits, kernel {hamming.ACTIVE}, {huge}, FAISS {faiss.__version__}"
+        f"{len(catalogue.codes):,} rows, 256 + 2,048 bits, variant {hamming.ACTIVE}, {huge}, FAISS {faiss.__version__}"
     )
     print(f"{'':50s} {'peer':22s} {'ours ms':>9s} {'peer ms':>9s}  {'CPU':>5s} {'wall':>5s}  target")
     lines = batches_and_singles(catalogue, index, given.rounds)
@@ -335,7 +335,7 @@ def main() -> None:
         run = {
             "command": f"python benchmarks/kernels.py {given.N:g} --rounds {given.rounds}",
             "rows": len(catalogue.codes),
-            "kernel": hamming.ACTIVE,
+            "variant": hamming.ACTIVE,
             "cpu": cpu_name(),
             "faiss": faiss.__version__,
             "numpy": np.__version__,

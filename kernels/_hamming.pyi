@@ -5,10 +5,9 @@ from numpy.typing import NDArray
 
 from lookalike.kernels.values import Query
 
-LEVELS: dict[str, int]
+VARIANTS: dict[str, int]
 
-def scan(query: NDArray[np.uint64], rows: NDArray[np.uint64], out: NDArray[np.uint16], level: int) -> None: ...
-def population(rows: NDArray[np.uint64], level: int) -> int: ...
+def population(rows: NDArray[np.uint64], variant: int) -> int: ...
 def search(
     kind: Literal["two_phase", "candidates", "exhaustive"],
     queries: tuple[Query, ...],
@@ -18,5 +17,5 @@ def search(
     component_words: tuple[int, ...],
     allowed: NDArray[np.uint64] | None,
     threads: int,
-    level: int,
+    variant: int,
 ) -> list[tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint32], NDArray[np.int64]]]: ...

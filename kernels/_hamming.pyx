@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The door from NumPy arrays to the C searches. Shapes and types are checked by ``hamming.py``, which calls this."""
+"""The C searches for NumPy arrays. Shapes and types are checked by ``hamming.py``, which calls this."""
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -8,12 +8,11 @@ from libc.string cimport memcpy
 import numpy as np
 
 cdef extern from "hamming.h" nogil:
-    ctypedef struct hm_loops:
+    ctypedef struct hm_variant:
         const char *name
         int (*runs_here)() noexcept nogil
         uint64_t (*population)(const uint64_t *, size_t) noexcept nogil
-        void (*distances)(const uint64_t *, const uint64_t *, size_t, int, uint16_t *) noexcept nogil
-    const hm_loops *hm_variants[]
+    const hm_variant *hm_variants[]
     ctypedef struct hm_codes:
         const uint64_t *short_codes
         const uint64_t *long_codes
@@ -34,12 +33,12 @@ cdef extern from "hamming.h" nogil:
         uint16_t *short_distance
         uint32_t *long_distance
         int64_t histogram[257]
-    int hm_two_phase(const hm_loops *, const hm_codes *, const hm_query *, size_t, int, hm_found *)
-    int hm_candidates(const hm_loops *, const hm_codes *, const hm_query *, size_t, int, hm_found *)
-    int hm_exhaustive(const hm_loops *, const hm_codes *, const hm_query *, size_t, int, hm_found *)
+    int hm_two_phase(const hm_variant *, const hm_codes *, const hm_query *, size_t, int, hm_found *)
+    int hm_candidates(const hm_variant *, const hm_codes *, const hm_query *, size_t, int, hm_found *)
+    int hm_exhaustive(const hm_variant *, const hm_codes *, const hm_query *, size_t, int, hm_found *)
     void hm_found_free(hm_found *, size_t)
 
-ctypedef int (*search_function)(const hm_loops *, const hm_codes *, const hm_query *, size_t, int, hm_found *) noexcept nogil
+ctypedef int (*search_function)(const hm_variant *, const hm_codes *, const hm_query *, size_t, int, hm_found *) noexcept nogil
 
 
 def _variants_of_this_cpu():
@@ -52,27 +51,17 @@ def _variants_of_this_cpu():
     return found
 
 
-# name -> place in the table of C, slowest first
-LEVELS = _variants_of_this_cpu()
+# name -> index in the table of C, slowest first
+VARIANTS = _variants_of_this_cpu()
 
 
-def scan(const uint64_t[::1] query, const uint64_t[:, ::1] rows, uint16_t[::1] out, int level):
-    """Write the distance of each row to ``out``."""
-    cdef size_t n = rows.shape[0]
-    cdef int words = rows.shape[1]
-    if n == 0:
-        return
-    with nogil:
-        hm_variants[level].distances(&query[0], &rows[0, 0], n, words, &out[0])
-
-
-def population(const uint64_t[:, ::1] rows, int level):
-    """Count the bits that are set. It reads every word once, so benchmarks take it as the floor of a scan."""
+def population(const uint64_t[:, ::1] rows, int variant):
+    """Count the bits that are set. It reads every word once, so it is the floor of a scan in benchmarks."""
     cdef size_t words = rows.shape[0] * rows.shape[1]
     cdef uint64_t bits = 0
     if words:
         with nogil:
-            bits = hm_variants[level].population(&rows[0, 0], words)
+            bits = hm_variants[variant].population(&rows[0, 0], words)
     return bits
 
 
@@ -90,7 +79,7 @@ cdef object _copy(const void *source, size_t size, object dtype):
 
 
 cdef int _fill(hm_query *to, object query, tuple component_words, uint64_t *weights) except -1:
-    """Point at one query's codes, which stay where they are while the query lives, and spread its weights over words."""
+    """Point at one query's codes, which do not move while the query lives, and repeat its weights per word."""
     cdef const uint64_t[::1] short = query.short
     cdef const uint64_t[::1] long = query.long
     cdef int word = 0
@@ -117,7 +106,7 @@ def search(
     tuple component_words,
     const uint64_t[::1] allowed,
     int threads,
-    int level,
+    int variant,
 ):
     """Search for all queries; per query a tuple of (rows, short distances, long distances, histogram).
 
@@ -137,16 +126,16 @@ def search(
     codes.long_codes = &longs[0, 0] if codes.n else NULL
     codes.keys = &keys[0] if codes.n else NULL
     codes.allowed = &allowed[0] if allowed is not None and codes.n else NULL
-    cdef hm_query *asked = <hm_query *>calloc(query_count + 1, sizeof(hm_query))
+    cdef hm_query *c_queries = <hm_query *>calloc(query_count + 1, sizeof(hm_query))
     cdef uint64_t *weights = <uint64_t *>calloc(query_count * long_words + 1, sizeof(uint64_t))
     cdef hm_found *found = <hm_found *>calloc(query_count + 1, sizeof(hm_found))
     try:
-        if asked == NULL or weights == NULL or found == NULL:
+        if c_queries == NULL or weights == NULL or found == NULL:
             raise MemoryError
         for i in range(query_count):
-            _fill(&asked[i], queries[i], component_words, weights + i * long_words)
+            _fill(&c_queries[i], queries[i], component_words, weights + i * long_words)
         with nogil:
-            failed = function(hm_variants[level], &codes, asked, query_count, threads, found)
+            failed = function(hm_variants[variant], &codes, c_queries, query_count, threads, found)
         if failed:
             raise MemoryError("no memory for the candidates of this search")
         return [
@@ -163,4 +152,4 @@ def search(
             hm_found_free(found, query_count)
         free(found)
         free(weights)
-        free(asked)
+        free(c_queries)

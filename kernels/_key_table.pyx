@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-cdef extern from "c/key_table.h" nogil:
+cdef extern from "key_table.h" nogil:
     ctypedef struct kt_table:
         uint64_t used
     void kt_find(const kt_table *, const uint64_t *, const uint64_t *, size_t, int64_t *) noexcept

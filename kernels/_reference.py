@@ -1,4 +1,4 @@
-"""The searches in NumPy: slow, plain, and the oracle that every native kernel answers to."""
+"""The searches in NumPy: slow, plain, and the specification that every native variant is tested against."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from lookalike.kernels.values import Codes, Found, Query
 _CHUNK_ROWS = 1 << 14  # keeps the table of differing bits of 8,192-bit codes at 16 MB
 
 
-def scan(query: NDArray[np.uint64], rows: NDArray[np.uint64]) -> NDArray[np.uint16]:
+def distances(query: NDArray[np.uint64], rows: NDArray[np.uint64]) -> NDArray[np.uint16]:
     """Hamming distance of each row to the query, in bits."""
-    distances = np.empty(len(rows), np.uint16)
+    bits = np.empty(len(rows), np.uint16)
     for start in range(0, len(rows), _CHUNK_ROWS):
         chunk = slice(start, start + _CHUNK_ROWS)
-        distances[chunk] = np.bitwise_count(rows[chunk] ^ query).sum(axis=1, dtype=np.uint16)
-    return distances
+        bits[chunk] = np.bitwise_count(rows[chunk] ^ query).sum(axis=1, dtype=np.uint16)
+    return bits
 
 
 def weighted(query: Query, codes: Codes, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """Weighted long distance of the rows named."""
+    """Weighted long distance of the given rows."""
     weights = np.repeat(query.weights, codes.component_words).astype(np.uint32)
-    distances = np.empty(len(rows), np.uint32)
+    sums = np.empty(len(rows), np.uint32)
     for start in range(0, len(rows), _CHUNK_ROWS):
         chunk = slice(start, start + _CHUNK_ROWS)
         bits = np.bitwise_count(codes.long[rows[chunk]] ^ query.long)
-        distances[chunk] = (bits * weights).sum(axis=1, dtype=np.uint32)
-    return distances
+        sums[chunk] = (bits * weights).sum(axis=1, dtype=np.uint32)
+    return sums
 
 
 def allowed_rows(n: int, allowed: NDArray[np.uint64] | None) -> NDArray[np.int64]:
@@ -45,7 +45,7 @@ def threshold(histogram: NDArray[np.int64], candidates: int) -> int:
 
 def candidates(query: Query, codes: Codes, allowed: NDArray[np.uint64] | None) -> Found:
     rows = allowed_rows(len(codes), allowed)
-    short = scan(query.short, codes.short[rows])
+    short = distances(query.short, codes.short[rows])
     histogram = np.bincount(short, minlength=64 * len(query.short) + 1).astype(np.int64)
     limit = threshold(histogram, query.candidates)
     histogram[limit + 1 :] = 0
@@ -70,11 +70,11 @@ def _reported(
     """
     best = np.empty(0, np.intp)
     reported = [best]
-    for level in np.unique(short):
-        members = np.flatnonzero(short == level)
+    for distance in np.unique(short):
+        members = np.flatnonzero(short == distance)
         pool = np.concatenate([best, members])
         best = pool[np.lexsort((pool, keys[pool], long[pool]))[:count]]
-        reported.append(np.sort(best[short[best] == level]))
+        reported.append(np.sort(best[short[best] == distance]))
     return np.concatenate(reported)
 
 
@@ -84,4 +84,4 @@ def exhaustive(query: Query, codes: Codes, allowed: NDArray[np.uint64] | None) -
     best = np.lexsort((rows, codes.keys[rows], long))[: query.count]
     rows = rows[best]
     histogram = np.zeros(64 * len(query.short) + 1, np.int64)
-    return Found(rows, scan(query.short, codes.short[rows]), long[best], histogram)
+    return Found(rows, distances(query.short, codes.short[rows]), long[best], histogram)

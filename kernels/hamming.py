@@ -1,4 +1,4 @@
-"""Exact Hamming search over packed codes: check the arguments, choose a kernel, call it.
+"""Exact Hamming search over packed codes: check the arguments, choose an instruction-set variant, call it.
 
 Every variant gives the answer of ``_reference``, ties included. ``VARIANTS`` are those that this CPU can run,
 best first; ``ACTIVE`` is the one in use, chosen when this module is imported and overridden by
@@ -21,9 +21,9 @@ from lookalike.kernels.values import Codes, Found, Query, check_array
 try:
     from lookalike.kernels import _hamming
 except ImportError:  # installed without a compiler: ACTIVE says so, and a shard reports it
-    _LEVELS: dict[str, int] = {}
+    _NATIVE: dict[str, int] = {}
 else:
-    _LEVELS = _hamming.LEVELS
+    _NATIVE = _hamming.VARIANTS
 
 __all__ = [
     "ACTIVE",
@@ -33,13 +33,10 @@ __all__ = [
     "Query",
     "candidates",
     "exhaustive",
-    "histogram",
-    "scan",
-    "threshold",
     "two_phase",
 ]
 
-VARIANTS: Final[tuple[str, ...]] = (*reversed(_LEVELS), "numpy")
+VARIANTS: Final[tuple[str, ...]] = (*reversed(_NATIVE), "numpy")
 _CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ACTIVE: Final[str] = os.environ.get("LOOKALIKE_KERNEL") or VARIANTS[0]
 if ACTIVE not in VARIANTS:
@@ -73,7 +70,7 @@ def two_phase(
         are ignored.
     threads : int
         At least 1. Rows are split over so many threads, where there are enough of them, but never over more
-        than the CPUs that this process may use. Shards that share a machine should share out its CPUs here.
+        than the CPUs that this process may use. Shards on one machine divide its CPUs among them.
         The answer stays the same.
     variant : str
         One of ``VARIANTS``.
@@ -103,6 +100,9 @@ def candidates(
 ) -> list[Found]:
     """Give all candidates of phase one, unranked: long codes are not read and every ``long`` is 0.
 
+    For measuring phase one by itself.
+
+
     Arguments, order, histogram and errors are those of ``two_phase``; ``count`` is not used.
     """
     return _search("candidates", queries, codes, allowed, threads, variant)
@@ -129,45 +129,6 @@ def exhaustive(
     return _search("exhaustive", queries, codes, allowed, threads, variant)
 
 
-def scan(query: NDArray[np.uint64], rows: NDArray[np.uint64], *, variant: str = ACTIVE) -> NDArray[np.uint16]:
-    """Hamming distance of one code to each row.
-
-    Parameters
-    ----------
-    query : ndarray of uint64, shape (words,)
-    rows : ndarray of uint64, shape (n, words), C-contiguous
-        1 to 128 words.
-
-    Returns
-    -------
-    ndarray of uint16, shape (n,)
-        In bits, in row order.
-    """
-    check_array("query", query, np.uint64, 1)
-    check_array("rows", rows, np.uint64, 2)
-    if query.shape != rows.shape[1:] or not 1 <= len(query) <= 128:
-        raise ValueError(f"query has {len(query)} words and rows have {rows.shape[1]}; both need the same 1 to 128")
-    _check_variant(variant)
-    if variant == "numpy":
-        return _reference.scan(query, rows)
-    distances = np.empty(len(rows), np.uint16)
-    _hamming.scan(query, rows, distances, _LEVELS[variant])
-    return distances
-
-
-def histogram(query: NDArray[np.uint64], rows: NDArray[np.uint64], *, variant: str = ACTIVE) -> NDArray[np.int64]:
-    """How many rows are at each distance: shape (bits + 1,). Arguments as for ``scan``."""
-    return np.bincount(scan(query, rows, variant=variant), minlength=64 * len(query) + 1).astype(np.int64)
-
-
-def threshold(histogram: NDArray[np.int64], candidates: int) -> int:
-    """Smallest distance with at least ``candidates`` rows at or below it; the largest if there are fewer."""
-    check_array("histogram", histogram, np.int64, 1)
-    if candidates < 1 or not len(histogram):
-        raise ValueError(f"candidates is {candidates} and the histogram has {len(histogram)} distances: both need one")
-    return _reference.threshold(histogram, candidates)
-
-
 def _check_variant(variant: str) -> None:
     if variant not in VARIANTS:
         raise ValueError(f"variant {variant!r} is unknown here; this machine can run {', '.join(VARIANTS)}")
@@ -184,10 +145,10 @@ def _check_search(
     for query in queries:
         if not isinstance(query, Query):
             raise TypeError(f"a query is a {type(query).__name__}, but must be a Query")
-        found = (len(query.short), len(query.long), len(query.weights))
-        wanted = (codes.short.shape[1], codes.long.shape[1], len(codes.component_words))
-        if found != wanted:
-            raise ValueError(f"a query has (short words, long words, weights) {found}, but the codes have {wanted}")
+        given = (len(query.short), len(query.long), len(query.weights))
+        required = (codes.short.shape[1], codes.long.shape[1], len(codes.component_words))
+        if given != required:
+            raise ValueError(f"a query has (short words, long words, weights) {given}, but the codes have {required}")
     if allowed is not None:
         check_array("allowed", allowed, np.uint64, 1)
         if len(allowed) != -(-len(codes) // 64):
@@ -216,6 +177,6 @@ def _search(
         codes.component_words,
         allowed,
         min(index(threads), _CPUS),
-        _LEVELS[variant],
+        _NATIVE[variant],
     )
     return [Found(*answer) for answer in answers]

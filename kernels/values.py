@@ -27,9 +27,9 @@ def check_array(name: str, array: Any, dtype: type[np.generic], ndim: int) -> No
         raise ValueError(f"{name} must be C-contiguous and aligned, but has strides {array.strides}")
 
 
-def check_words(name: str, words: int, most: int) -> None:
-    if not 1 <= words <= most:
-        raise ValueError(f"{name} has {words} words per code, but must have 1 to {most}")
+def check_words(name: str, words: int, max_words: int) -> None:
+    if not 1 <= words <= max_words:
+        raise ValueError(f"{name} has {words} words per code, but must have 1 to {max_words}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +79,14 @@ class Codes:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question.
+    """One query: its codes, how many rows it wants and how its components count.
 
     Parameters
     ----------
     short : ndarray of uint64, shape (short_words,)
     long : ndarray of uint64, shape (long_words,)
     count : int
-        How many rows are wanted, at least 1.
+        How many rows the answer has, at least 1.
     candidates : int
         Phase one keeps the rows of the smallest distance that gives at least this many, all ties included.
     weights : tuple of int

@@ -1,5 +1,5 @@
 /* Linear probing at a load of at most 0.8. A key's home position is its mixed bits scaled to the capacity, which may
- * therefore be any number and grow by a quarter. Removal shifts the rest of the run back, so there are no tombstones. */
+ * therefore be any number and grow by a quarter. Removal shifts the rest of the run back: there are no tombstones. */
 #include "key_table.h"
 
 #include <sys/mman.h>
@@ -67,8 +67,8 @@ void kt_free(kt_table *table) {
     *table = (kt_table){0};
 }
 
-/* Pages of their own, so that a table given up goes back to the system at once whatever its size. */
-static uint32_t *take_slots(uint64_t capacity) {
+/* Pages of their own: a table that is freed goes back to the system at once, whatever its size. */
+static uint32_t *allocate_slots(uint64_t capacity) {
     void *memory = mmap(NULL, bytes_of(capacity), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return NULL;
 #ifdef MADV_HUGEPAGE
@@ -84,7 +84,7 @@ static uint32_t *take_slots(uint64_t capacity) {
 static int grow(kt_table *table, const uint64_t *keys) {
     uint64_t capacity = table->capacity + table->capacity / 4;
     kt_table larger = {NULL, capacity < MIN_CAPACITY ? MIN_CAPACITY : capacity, table->used};
-    larger.slots = take_slots(larger.capacity);
+    larger.slots = allocate_slots(larger.capacity);
     if (!larger.slots) return -1;
     for (uint64_t i = 0; i < table->capacity; i++) {
         if (i + BLOCK < table->capacity && table->slots[i + BLOCK] != KT_EMPTY)

@@ -17,11 +17,11 @@ typedef struct {
 /* The slot of each wanted key, or -1. */
 void kt_find(const kt_table *table, const uint64_t *keys, const uint64_t *wanted, size_t n, int64_t *found);
 
-/* Map keys[slots[i]] to slots[i], in order; previous[i] is the slot that had the key before, or -1. Returns how many were
- * put: n, or fewer when there is no memory for a larger table. */
+/* Map keys[slots[i]] to slots[i], in order; previous[i] is the slot that had the key before, or -1. Returns how many
+ * were put: n, or fewer when there is no memory for a larger table. */
 size_t kt_put(kt_table *table, const uint64_t *keys, const int64_t *slots, size_t n, int64_t *previous);
 
-/* Take out each wanted key; found[i] is the slot that had it, or -1. */
+/* Remove each wanted key; found[i] is the slot that had it, or -1. */
 void kt_remove(kt_table *table, const uint64_t *keys, const uint64_t *wanted, size_t n, int64_t *found);
 
 /* Bytes of memory held, whole pages. */

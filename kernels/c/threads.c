@@ -3,29 +3,29 @@
 
 #include <pthread.h>
 
-#define MAX_PARTS 256
+#define MAX_THREADS 256
 
 typedef struct {
-    void (*work)(void *context, int part);
+    void (*work)(void *context, int task);
     void *context;
-    int part;
+    int task;
 } job;
 
 static void *run(void *argument) {
     job *j = argument;
-    j->work(j->context, j->part);
+    j->work(j->context, j->task);
     return NULL;
 }
 
-void hm_parallel(int parts, void (*work)(void *context, int part), void *context) {
-    pthread_t threads[MAX_PARTS];
-    job jobs[MAX_PARTS];
+void hm_parallel(int tasks, void (*work)(void *context, int task), void *context) {
+    pthread_t threads[MAX_THREADS];
+    job jobs[MAX_THREADS];
     int started = 0;
-    while (started < parts - 1 && started < MAX_PARTS) {
+    while (started < tasks - 1 && started < MAX_THREADS) {
         jobs[started] = (job){work, context, started};
         if (pthread_create(&threads[started], NULL, run, &jobs[started])) break;
         started++;
     }
-    for (int part = started; part < parts; part++) work(context, part); /* no thread to be had: do it here */
+    for (int task = started; task < tasks; task++) work(context, task); /* where no more threads start, all here */
     for (int t = 0; t < started; t++) pthread_join(threads[t], NULL);
 }

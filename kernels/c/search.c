@@ -1,10 +1,10 @@
 /* What the two kinds of search share. */
 #include "search.h"
 
-int hm_parts(int threads, size_t n, size_t least_rows) {
-    size_t parts = n / least_rows;
-    if (threads < 1 || parts < 1) return 1;
-    return (size_t)threads < parts ? threads : (int)parts;
+int hm_range_count(int threads, size_t n, size_t min_rows) {
+    size_t ranges = n / min_rows;
+    if (threads < 1 || ranges < 1) return 1;
+    return (size_t)threads < ranges ? threads : (int)ranges;
 }
 
 const uint64_t *hm_uneven_weights(const hm_query *query, int words, uint64_t *factor) {

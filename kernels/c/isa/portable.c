@@ -1,10 +1,10 @@
 /* Plain C for any CPU. */
 #define TARGET
-#include "plain.h"
+#include "generic.h"
 
 static int runs_here(void) { return 1; }
 
-const hm_loops hm_portable = {
+const hm_variant hm_portable = {
     .name = "portable",
     .runs_here = runs_here,
     .distances = distances,
@@ -13,8 +13,8 @@ const hm_loops hm_portable = {
     .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
-    .planes_from = 1,
-    .slice_block = slice_block,
-    .trio_masks = trio_masks,
+    .min_plane_queries = 1,
+    .to_bit_planes = to_bit_planes,
+    .triple_masks = triple_masks,
     .mask_hits = mask_hits,
 };

@@ -29,7 +29,7 @@ static void sift_down(hm_ranked *items, size_t size, hm_ranked row) {
 
 int hm_ranking_offer(hm_ranking *r, hm_ranked row, uint64_t *evicted) {
     *evicted = HM_NO_POSITION;
-    if (r->size < r->limit) {
+    if (r->size < r->capacity) {
         sift_up(r->items, r->size++, row);
         return 1;
     }

@@ -4,7 +4,7 @@
 
 #define LANES 2
 #define TARGET
-#include "sliced.h"
+#include "bit_planes.h"
 
 HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry) {
     plane differ = a ^ b;
@@ -53,7 +53,7 @@ static void distances(const uint64_t *query, const uint64_t *rows, size_t n, int
 }
 
 static size_t within(const uint64_t *query, const uint64_t *rows, size_t n, int words, const uint64_t *allowed,
-                          int threshold, uint64_t first, uint64_t *out) {
+                     int threshold, uint64_t first, uint64_t *out) {
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
         uint64_t distance = short_distance(query, rows + i * (size_t)words, words);
@@ -66,7 +66,7 @@ static uint64_t population(const uint64_t *words, size_t n) { return scalar_popu
 
 static int runs_here(void) { return 1; }
 
-const hm_loops hm_neon = {
+const hm_variant hm_neon = {
     .name = "neon",
     .runs_here = runs_here,
     .distances = distances,
@@ -75,9 +75,9 @@ const hm_loops hm_neon = {
     .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
-    .planes_from = 5,
-    .slice_block = slice_block,
-    .trio_masks = trio_masks,
+    .min_plane_queries = 5,
+    .to_bit_planes = to_bit_planes,
+    .triple_masks = triple_masks,
     .mask_hits = mask_hits,
 };
 #endif

@@ -15,15 +15,15 @@ import pytest
 from lookalike.kernels import hamming
 
 HERE = Path(__file__).parent
-KERNELS = Path(hamming.__file__).parent
+C_SOURCES = Path(hamming.__file__).parent / "c"
 
 
 def build(compiler: str, target: Path, *flags: str) -> Path:
-    """Compile the check with all loops; a warning is an error."""
-    sources = [str(source) for source in sorted(KERNELS.glob("*.c")) if source.name != "_hamming.c"]
-    command = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{KERNELS}", *flags]
+    """Compile the check with all variants; a warning is an error."""
+    sources = [str(source) for source in sorted(C_SOURCES.rglob("*.c"))]
+    command = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{C_SOURCES}", *flags]
     done = subprocess.run(
-        [*command, str(HERE / "test_kernels_check.c"), *sources, "-pthread", "-o", str(target)],
+        [*command, str(HERE / "c_code_check.c"), *sources, "-pthread", "-o", str(target)],
         capture_output=True,
         text=True,
         check=False,
@@ -39,7 +39,7 @@ def run(*command: str) -> list[str]:
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc")
-def test_the_c_code_is_clean_under_sanitizers(tmp_path: Path) -> None:
+def test_c_code_is_clean_under_sanitizers(tmp_path: Path) -> None:
     flags = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     checked = run(str(build("gcc", tmp_path / "check", *flags)))
     assert checked == [variant for variant in reversed(hamming.VARIANTS) if variant != "numpy"]
@@ -50,6 +50,6 @@ def test_the_c_code_is_clean_under_sanitizers(tmp_path: Path) -> None:
     not (shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64")),
     reason="no cross compiler or no emulator for AArch64",
 )
-def test_neon_gives_the_same_answers_under_emulation(tmp_path: Path) -> None:
+def test_c_code_neon_gives_the_same_answers_under_emulation(tmp_path: Path) -> None:
     check = build("aarch64-linux-gnu-gcc", tmp_path / "check", "-static")
     assert run("qemu-aarch64", str(check)) == ["portable", "neon"]

@@ -1,12 +1,12 @@
-/* Phase one for one query and one slice of rows. */
+/* Phase one for one query and one row range. */
 #include "search.h"
 
 #include <string.h>
 
-void hm_collector_start(hm_collector *c, int threshold, uint64_t need) {
+void hm_collector_start(hm_collector *c, int threshold, uint64_t wanted) {
     memset(c, 0, sizeof *c);
     c->threshold = c->first_threshold = threshold;
-    c->need = need;
+    c->wanted = wanted;
 }
 
 static void drop_beyond_threshold(hm_collector *c) {
@@ -22,9 +22,9 @@ void hm_collector_count(hm_collector *c) {
     for (; c->counted < c->used; c->counted++) {
         int distance = hm_hit_distance(c->hits[c->counted]);
         c->histogram[distance]++;
-        c->within += distance <= c->threshold; /* planes are asked for a whole block before any hit is counted */
+        c->within += distance <= c->threshold; /* bit planes mask a whole block before any hit is counted */
     }
-    while (c->within - (uint64_t)c->histogram[c->threshold] >= c->need)
+    while (c->within - (uint64_t)c->histogram[c->threshold] >= c->wanted)
         c->within -= (uint64_t)c->histogram[c->threshold--];
 }
 
@@ -32,18 +32,18 @@ void hm_collector_count(hm_collector *c) {
 int hm_collector_grow(hm_collector *c, size_t extra) {
     hm_collector_count(c);
     drop_beyond_threshold(c);
-    if (c->room - c->used >= extra && c->used <= c->room / 2) return 0;
-    size_t room = 2 * (c->used + extra);
-    uint64_t *hits = hm_take(room * sizeof *hits);
+    if (c->capacity - c->used >= extra && c->used <= c->capacity / 2) return 0;
+    size_t capacity = 2 * (c->used + extra);
+    uint64_t *hits = hm_scratch_alloc(capacity * sizeof *hits);
     if (!hits) return -1;
     if (c->used) memcpy(hits, c->hits, c->used * sizeof *hits);
-    hm_give(c->hits);
+    hm_scratch_free(c->hits);
     c->hits = hits;
-    c->room = room;
+    c->capacity = capacity;
     return 0;
 }
 
 void hm_collector_free(hm_collector *c) {
-    hm_give(c->hits);
+    hm_scratch_free(c->hits);
     c->hits = NULL;
 }

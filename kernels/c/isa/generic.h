@@ -1,6 +1,6 @@
 /* A whole variant in plain C: the including file defines TARGET, the attribute of its functions. */
 #define LANES 2
-#include "sliced.h"
+#include "bit_planes.h"
 
 TARGET HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry) {
     plane differ = a ^ b;

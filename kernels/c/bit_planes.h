@@ -1,18 +1,20 @@
-/* Many queries against one block of rows, bit by bit: the text of this loop, for one instruction set.
+/* Many queries against one block of rows, bit by bit, for the instruction set of the file that includes this one.
  *
- * The rows of a block are turned on their side: plane b holds bit b of every row, one row per bit of a register. Adding
- * up planes with full adders (two instructions each with AVX-512) then counts differing bits for 512 rows at once.
- * Three queries share most of that work. Say that a plane counts when its bit differs from the first query's; in places
- * where the second query differs from the first, it counts for the second exactly when it does not for the first. So the
- * places fall into four classes, by whether the second and the third query differ from the first there, and with A, B, C
- * and D counted over the classes (none, second, third, both), of b, c and d members,
- *     the distances are A + B + C + D, A + C + b + d - (B + D) and A + B + c + d - (C + D),
+ * A block of rows is transposed: bit plane b holds bit b of every row, one row per bit of a register. Adding up planes
+ * with full adders (two instructions each with AVX-512) then counts differing bits for 512 rows at once.
+ * Three queries share most of that work. Say that a plane counts when its bit differs from the first query's; where the
+ * second query differs from the first, it counts for the second exactly when it does not for the first. So the bits of
+ * a code fall into four classes, by whether the second and the third query differ from the first there, and with A, B,
+ * C and D counted over the classes (none, second, third, both), of b, c and d members, the distances are
+ *
+ *     A + B + C + D, A + C + b + d - (B + D) and A + B + c + d - (C + D),
+ *
  * and every plane is added once for all three. Four queries would need eight classes, whose sums cost what is saved.
  *
  * The including file defines LANES (64-bit words of a register) and TARGET (the attribute of its functions) before, and
- * full_adder, borrow and lanes_with_bits after; this file defines slice_block, trio_masks and mask_hits.
+ * full_adder, borrow and lanes_with_bits after; this file defines to_bit_planes, triple_masks and mask_hits.
  */
-#include "loops_scalar.h"
+#include "isa/scalar.h"
 
 typedef uint64_t plane __attribute__((vector_size(8 * LANES)));
 
@@ -40,11 +42,12 @@ TARGET HM_INLINE plane load_plane(const uint64_t *words) {
     return p;
 }
 
-/* Row `bit` of each lane, side by side: so the lanes of a mask are in row order. */
-TARGET HM_INLINE void deal_rows(const uint64_t *rows, int words, uint64_t *dealt) {
-    for (int lane = 0; lane < LANES; lane++) /* in the order of memory, which the processor's prefetcher follows */
+/* Row `bit` of each lane next to each other, so that the lanes of a mask are in row order. */
+TARGET HM_INLINE void interleave_rows(const uint64_t *rows, int words, uint64_t *interleaved) {
+    for (int lane = 0; lane < LANES; lane++) /* in the order of memory, for the processor's prefetcher */
         for (int bit = 0; bit < 64; bit++)
-            __builtin_memcpy(dealt + (bit * LANES + lane) * words, rows + (lane * 64 + bit) * words, 8 * (size_t)words);
+            __builtin_memcpy(interleaved + (bit * LANES + lane) * words, rows + (lane * 64 + bit) * words,
+                             8 * (size_t)words);
 }
 
 /* Column w of LANES rows, into columns[64 * w]. */
@@ -96,26 +99,26 @@ TARGET HM_INLINE void transpose_bits(plane *v) {
     for (int i = 0; i < 64; i += 8) swap_eight(v + i, 1, 1, masks + 3);
 }
 
-TARGET HM_INLINE void slice_words(const uint64_t *rows, int words, plane *planes) {
-    uint64_t dealt[64 * LANES * HM_MAX_SHORT_WORDS];
-    deal_rows(rows, words, dealt);
-    for (int i = 0; i < 64; i++) split_words(dealt + i * LANES * words, words, planes + i);
+TARGET HM_INLINE void words_to_bit_planes(const uint64_t *rows, int words, plane *planes) {
+    uint64_t interleaved[64 * LANES * HM_MAX_SHORT_WORDS];
+    interleave_rows(rows, words, interleaved);
+    for (int i = 0; i < 64; i++) split_words(interleaved + i * LANES * words, words, planes + i);
     for (int w = 0; w < words; w++) transpose_bits(planes + 64 * w);
-    planes[HM_MAX_SHORT_BITS] = (plane){0}; /* the plane of padding */
+    planes[HM_MAX_SHORT_BITS] = (plane){0}; /* pads the groups of planes */
 }
 
-/* Lay 64 * LANES rows out as planes. Row r is bit r % 64 of lane r / 64. */
-TARGET static void slice_block(const uint64_t *rows, int words, void *planes) {
+/* Transpose 64 * LANES rows to bit planes. Row r is bit r % 64 of lane r / 64. */
+TARGET static void to_bit_planes(const uint64_t *rows, int words, void *planes) {
     switch (words) {
-        case 1: slice_words(rows, 1, planes); break;
-        case 2: slice_words(rows, 2, planes); break;
-        case 3: slice_words(rows, 3, planes); break;
-        default: slice_words(rows, 4, planes);
+        case 1: words_to_bit_planes(rows, 1, planes); break;
+        case 2: words_to_bit_planes(rows, 2, planes); break;
+        case 3: words_to_bit_planes(rows, 3, planes); break;
+        default: words_to_bit_planes(rows, 4, planes);
     }
 }
 
-/* Add eight planes to the lower part of a counter; what is returned is worth 8 per bit. `list` holds byte offsets. */
-TARGET HM_INLINE plane add_eight(const char *planes, const uint16_t *list, plane count[3]) {
+/* Add eight planes to the lower bits of a counter; returns the carry, 8 per bit. `list` holds byte offsets. */
+TARGET HM_INLINE plane add_8_planes(const char *planes, const uint16_t *list, plane count[3]) {
     plane two[2], four[2], eight;
     for (int half = 0; half < 2; half++, list += 4) {
         const plane *a = (const plane *)(planes + list[0]), *b = (const plane *)(planes + list[1]);
@@ -128,9 +131,9 @@ TARGET HM_INLINE plane add_eight(const char *planes, const uint16_t *list, plane
     return eight;
 }
 
-/* The same with sixteen planes, worth 16 per bit. */
-TARGET HM_INLINE plane add_sixteen(const char *planes, const uint16_t *list, plane count[4]) {
-    plane sixteen, eight = add_eight(planes, list, count), other = add_eight(planes, list + 8, count);
+/* The same with sixteen planes and a carry of 16 per bit. */
+TARGET HM_INLINE plane add_16_planes(const char *planes, const uint16_t *list, plane count[4]) {
+    plane sixteen, eight = add_8_planes(planes, list, count), other = add_8_planes(planes, list + 8, count);
     count[3] = full_adder(count[3], eight, other, &sixteen);
     return sixteen;
 }
@@ -144,33 +147,33 @@ TARGET HM_INLINE void ripple(plane *count, int bit, int bits, plane carry) {
     }
 }
 
-TARGET HM_INLINE const uint16_t *add_planes(const void *planes, const uint16_t *list, int eights, int bits,
+TARGET HM_INLINE const uint16_t *add_planes(const void *planes, const uint16_t *list, int groups, int bits,
                                             plane *count) {
-    for (; eights >= 4; eights -= 4, list += 32) {
-        plane carry, one = add_sixteen(planes, list, count), other = add_sixteen(planes, list + 16, count);
+    for (; groups >= 4; groups -= 4, list += 32) {
+        plane carry, one = add_16_planes(planes, list, count), other = add_16_planes(planes, list + 16, count);
         count[4] = full_adder(count[4], one, other, &carry);
         ripple(count, 5, bits, carry);
     }
-    if (eights & 2) {
-        ripple(count, 4, bits, add_sixteen(planes, list, count));
+    if (groups & 2) {
+        ripple(count, 4, bits, add_16_planes(planes, list, count));
         list += 16;
     }
-    if (eights & 1) {
-        ripple(count, 3, bits, add_eight(planes, list, count));
+    if (groups & 1) {
+        ripple(count, 3, bits, add_8_planes(planes, list, count));
         list += 8;
     }
     return list;
 }
 
-/* In how many places of a class does each row differ from the first query, as a number laid over `bits` planes?
- * Where that query has m ones, a plane counts when its bit is 0. So the counter starts at ~m, takes in these planes, is
- * turned into its complement, which is m - count, and goes on with the others: no plane needs a complement. */
-TARGET HM_INLINE const uint16_t *count_class(const void *planes, const uint16_t *list, const int eights[2],
+/* In how many bits of a class each row differs from the first query, as a number over `bits` planes.
+ * Where that query has m ones, a plane counts when its bit is 0. So the counter starts at ~m, adds these planes, is
+ * complemented, which gives m - count, and goes on with the others: no plane needs a complement. */
+TARGET HM_INLINE const uint16_t *count_class(const void *planes, const uint16_t *list, const int groups[2],
                                              const uint64_t *start_bits, int bits, plane *count) {
     for (int bit = 0; bit < bits; bit++) count[bit] = (plane){0} + start_bits[bit];
-    list = add_planes(planes, list, eights[0], bits, count);
+    list = add_planes(planes, list, groups[0], bits, count);
     for (int bit = 0; bit < bits; bit++) count[bit] = ~count[bit];
-    return add_planes(planes, list, eights[1], bits, count);
+    return add_planes(planes, list, groups[1], bits, count);
 }
 
 /* Rows whose number is at most the limit: from the lowest bit up, the higher bit decides, which is the majority of
@@ -181,7 +184,7 @@ TARGET HM_INLINE plane at_most(const plane *number, const uint64_t *limit_bits, 
     return result;
 }
 
-/* a + b, or a + ~b; what is carried beyond is returned. */
+/* a + b, or a + ~b; returns the carry beyond the highest bit. */
 TARGET HM_INLINE plane add_numbers(const plane *a, const plane *b, int complement, int bits, plane *sum) {
     plane carry = {0};
     for (int bit = 0; bit < bits; bit++) sum[bit] = full_adder(a[bit], complement ? ~b[bit] : b[bit], carry, &carry);
@@ -193,7 +196,7 @@ TARGET HM_INLINE void add_counts(const plane *a, const plane *b, int bits, plane
     if (hm_sum_bits(bits) > bits) sum[bits] = carry;
 }
 
-/* In which rows is a + b, or a + ~b, at most the limit? */
+/* Mask the rows where a + b, or a + ~b, is at most the limit. */
 TARGET HM_INLINE void mask_sum(const plane *a, const plane *b, int complement, int bits, const uint64_t *limit_bits,
                                uint64_t *mask) {
     plane sum[HM_COUNTER_BITS + 1];
@@ -202,41 +205,42 @@ TARGET HM_INLINE void mask_sum(const plane *a, const plane *b, int complement, i
     __builtin_memcpy(mask, &within, sizeof within);
 }
 
-TARGET HM_INLINE void masks_by_counters(const void *planes, const hm_trio *trio, int bits, uint64_t *masks, size_t stride) {
-    plane count[HM_TRIO_CLASSES][HM_COUNTER_BITS], left[HM_COUNTER_BITS], right[HM_COUNTER_BITS];
-    const uint16_t *list = trio->list;
-    for (int class = 0; class < HM_TRIO_CLASSES; class++)
-        list = count_class(planes, list, trio->eights[class], trio->start_bits[class], bits, count[class]);
-    add_counts(count[0], count[2], bits, left);
-    add_counts(count[1], count[3], bits, right);
-    mask_sum(left, right, 0, hm_sum_bits(bits), trio->limit_bits[0], masks);
-    mask_sum(left, right, 1, hm_sum_bits(bits), trio->limit_bits[1], masks + stride);
-    add_counts(count[0], count[1], bits, left);
-    add_counts(count[2], count[3], bits, right);
-    mask_sum(left, right, 1, hm_sum_bits(bits), trio->limit_bits[2], masks + 2 * stride);
+TARGET HM_INLINE void masks_by_counters(const void *planes, const hm_query_triple *triple, int bits, uint64_t *masks,
+                                        size_t stride) {
+    plane count[HM_CLASSES][HM_COUNTER_BITS], a[HM_COUNTER_BITS], b[HM_COUNTER_BITS];
+    const uint16_t *list = triple->list;
+    for (int class = 0; class < HM_CLASSES; class++)
+        list = count_class(planes, list, triple->groups[class], triple->start_bits[class], bits, count[class]);
+    add_counts(count[0], count[2], bits, a);
+    add_counts(count[1], count[3], bits, b);
+    mask_sum(a, b, 0, hm_sum_bits(bits), triple->limit_bits[0], masks);
+    mask_sum(a, b, 1, hm_sum_bits(bits), triple->limit_bits[1], masks + stride);
+    add_counts(count[0], count[1], bits, a);
+    add_counts(count[2], count[3], bits, b);
+    mask_sum(a, b, 1, hm_sum_bits(bits), triple->limit_bits[2], masks + 2 * stride);
 }
 
-/* Which rows of the block are within the trio's thresholds? LANES words per query. */
-TARGET static void trio_masks(const void *planes, const hm_trio *trio, uint64_t *masks, size_t stride) {
-    if (trio->small)
-        masks_by_counters(planes, trio, HM_SMALL_COUNTER_BITS, masks, stride);
+/* Mask the rows of the block that are within the triple's thresholds: LANES words per query. */
+TARGET static void triple_masks(const void *planes, const hm_query_triple *triple, uint64_t *masks, size_t stride) {
+    if (triple->small)
+        masks_by_counters(planes, triple, HM_SMALL_COUNTER_BITS, masks, stride);
     else
-        masks_by_counters(planes, trio, HM_COUNTER_BITS, masks, stride);
+        masks_by_counters(planes, triple, HM_COUNTER_BITS, masks, stride);
 }
 
-/* The hits that a mask names, in row order, with their distances. The number of hits is a surprise to the branch predictor
- * once per mask; what comes between two hits has no branch. */
-TARGET HM_INLINE size_t list_hits(uint64_t *mask, int mask_words, const uint64_t *query, const uint64_t *rows, int words,
-                                  uint64_t first, uint64_t *out) {
+/* The hits of a mask, in row order, with their distances. The branch predictor misses once per mask, at its last hit;
+ * between two hits there is no branch. */
+TARGET HM_INLINE size_t list_hits(uint64_t *mask, int mask_words, const uint64_t *query, const uint64_t *rows,
+                                  int words, uint64_t first, uint64_t *out) {
     size_t found = 0;
-    uint64_t left = 0; /* words of the mask with bits left */
+    uint64_t remaining = 0; /* words of the mask that still have bits */
     for (int word = 0; word < mask_words; word += LANES)
-        left |= (uint64_t)lanes_with_bits(load_plane(mask + word)) << word;
-    while (left) {
-        int word = __builtin_ctzll(left);
+        remaining |= (uint64_t)lanes_with_bits(load_plane(mask + word)) << word;
+    while (remaining) {
+        int word = __builtin_ctzll(remaining);
         size_t row = 64 * (size_t)word + (size_t)__builtin_ctzll(mask[word]);
         mask[word] &= mask[word] - 1;
-        left &= ~((uint64_t)(mask[word] == 0) << word);
+        remaining &= ~((uint64_t)(mask[word] == 0) << word);
         out[found++] = hm_hit(scalar_distance(query, rows + row * (size_t)words, words), first + row);
     }
     return found;

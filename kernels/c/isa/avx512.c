@@ -1,10 +1,10 @@
-/* AVX-512 with VPOPCNTDQ (Intel since Ice Lake, AMD since Zen 4): eight rows at a time, one distance per 64-bit lane. */
+/* AVX-512 with VPOPCNTDQ (Intel since Ice Lake, AMD since Zen 4): eight rows at once, one distance per 64-bit lane. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 
 #define LANES 8
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vpopcntdq,popcnt")))
-#include "sliced.h"
+#include "bit_planes.h"
 
 TARGET HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry) {
     __m512i x = (__m512i)a, y = (__m512i)b, z = (__m512i)c;
@@ -87,8 +87,8 @@ TARGET HM_INLINE size_t vector_within(const uint64_t *query, const uint64_t *row
     return found + scalar_within(query, rows, i, n, words, allowed, threshold, first, out + found);
 }
 
-TARGET static size_t within(const uint64_t *query, const uint64_t *rows, size_t n, int words,
-                                   const uint64_t *allowed, int threshold, uint64_t first, uint64_t *out) {
+TARGET static size_t within(const uint64_t *query, const uint64_t *rows, size_t n, int words, const uint64_t *allowed,
+                            int threshold, uint64_t first, uint64_t *out) {
     switch (words) {
         case 1: return vector_within(query, rows, n, 1, allowed, threshold, first, out);
         case 2: return vector_within(query, rows, n, 2, allowed, threshold, first, out);
@@ -98,7 +98,8 @@ TARGET static size_t within(const uint64_t *query, const uint64_t *rows, size_t 
 }
 
 /* The distance of eight words, or of those that `lanes` names, lane by lane. */
-TARGET HM_INLINE __m512i eight_words(const uint64_t *query, const uint64_t *row, __mmask8 lanes, const uint64_t *weights) {
+TARGET HM_INLINE __m512i eight_words(const uint64_t *query, const uint64_t *row, __mmask8 lanes,
+                                     const uint64_t *weights) {
     __m512i x = _mm512_xor_si512(_mm512_maskz_loadu_epi64(lanes, query), _mm512_maskz_loadu_epi64(lanes, row));
     __m512i counts = _mm512_popcnt_epi64(x);
     return weights ? _mm512_mul_epu32(counts, _mm512_maskz_loadu_epi64(lanes, weights)) : counts;
@@ -121,13 +122,16 @@ TARGET static uint64_t weighted(const uint64_t *query, const uint64_t *row, int 
 
 TARGET HM_INLINE __m512i four_sums(const uint64_t *query, const uint64_t *rows, int words, const uint64_t *weights) {
     size_t row = (size_t)words;
-    return add_pairs(add_pairs(sum_words(query, rows, words, weights), sum_words(query, rows + row, words, weights)),
-                     add_pairs(sum_words(query, rows + 2 * row, words, weights), sum_words(query, rows + 3 * row, words, weights)));
+    return add_pairs(
+        add_pairs(sum_words(query, rows, words, weights), sum_words(query, rows + row, words, weights)),
+        add_pairs(sum_words(query, rows + 2 * row, words, weights), sum_words(query, rows + 3 * row, words, weights)));
 }
 
 /* The distances of eight rows. */
-TARGET HM_INLINE __m512i eight_weighted(const uint64_t *query, const uint64_t *rows, int words, const uint64_t *weights) {
-    return add_pairs(four_sums(query, rows, words, weights), four_sums(query, rows + 4 * (size_t)words, words, weights));
+TARGET HM_INLINE __m512i eight_weighted(const uint64_t *query, const uint64_t *rows, int words,
+                                        const uint64_t *weights) {
+    return add_pairs(four_sums(query, rows, words, weights),
+                     four_sums(query, rows + 4 * (size_t)words, words, weights));
 }
 
 /* Eight rows at a time share the last additions, which for one row are a third of the work. */
@@ -154,7 +158,8 @@ TARGET static uint64_t population(const uint64_t *words, size_t n) {
     __m512i sums[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
     size_t i = 0;
     for (; i + 32 <= n; i += 32)
-        for (size_t j = 0; j < 4; j++) sums[j] = _mm512_add_epi64(sums[j], _mm512_popcnt_epi64(load(words + i + 8 * j)));
+        for (size_t j = 0; j < 4; j++)
+            sums[j] = _mm512_add_epi64(sums[j], _mm512_popcnt_epi64(load(words + i + 8 * j)));
     __m512i sum = _mm512_add_epi64(_mm512_add_epi64(sums[0], sums[1]), _mm512_add_epi64(sums[2], sums[3]));
     return (uint64_t)_mm512_reduce_add_epi64(sum) + scalar_population(words + i, n - i);
 }
@@ -164,7 +169,7 @@ static int runs_here(void) {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
-const hm_loops hm_avx512 = {
+const hm_variant hm_avx512 = {
     .name = "avx512",
     .runs_here = runs_here,
     .distances = distances,
@@ -173,9 +178,9 @@ const hm_loops hm_avx512 = {
     .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
-    .planes_from = 8,
-    .slice_block = slice_block,
-    .trio_masks = trio_masks,
+    .min_plane_queries = 8,
+    .to_bit_planes = to_bit_planes,
+    .triple_masks = triple_masks,
     .mask_hits = mask_hits,
 };
 #endif

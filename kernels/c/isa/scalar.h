@@ -1,7 +1,7 @@
-/* The loops in plain C, to be inlined into functions of any instruction set: the compiler turns __builtin_popcountll into
- * bit tricks or into the instruction. Vector loops leave their last few rows to these. */
-#ifndef LOOKALIKE_LOOPS_SCALAR_H
-#define LOOKALIKE_LOOPS_SCALAR_H
+/* The loops in plain C, to be inlined into functions of any instruction set: the compiler turns __builtin_popcountll
+ * into bit tricks or into the instruction. Vector loops leave their last few rows to these. */
+#ifndef LOOKALIKE_SCALAR_H
+#define LOOKALIKE_SCALAR_H
 
 #include "hamming.h"
 
@@ -22,7 +22,7 @@ HM_INLINE int is_allowed(const uint64_t *allowed, size_t row) {
 }
 
 /* Rows from `start` on, so that a vector loop can leave its tail here. Near and allowed is one
- * question, seldom answered by yes: two branches would surprise the branch predictor far more often. */
+ * branch, seldom taken: two branches would be mispredicted far more often. */
 HM_INLINE size_t scalar_within(const uint64_t *query, const uint64_t *rows, size_t start, size_t n, int words,
                                const uint64_t *allowed, int threshold, uint64_t first, uint64_t *out) {
     size_t found = 0;

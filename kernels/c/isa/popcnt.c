@@ -1,11 +1,11 @@
 /* Plain C with the POPCNT instruction (x86-64 since 2008). */
 #if defined(__x86_64__)
 #define TARGET __attribute__((target("popcnt")))
-#include "plain.h"
+#include "generic.h"
 
 static int runs_here(void) { return __builtin_cpu_supports("popcnt"); }
 
-const hm_loops hm_popcnt = {
+const hm_variant hm_popcnt = {
     .name = "popcnt",
     .runs_here = runs_here,
     .distances = distances,
@@ -14,9 +14,9 @@ const hm_loops hm_popcnt = {
     .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
-    .planes_from = 8,
-    .slice_block = slice_block,
-    .trio_masks = trio_masks,
+    .min_plane_queries = 8,
+    .to_bit_planes = to_bit_planes,
+    .triple_masks = triple_masks,
     .mask_hits = mask_hits,
 };
 #endif

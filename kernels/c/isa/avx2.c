@@ -4,7 +4,7 @@
 
 #define LANES 4
 #define TARGET __attribute__((target("avx2,popcnt")))
-#include "sliced.h"
+#include "bit_planes.h"
 
 TARGET HM_INLINE plane full_adder(plane a, plane b, plane c, plane *carry) {
     plane differ = a ^ b;
@@ -23,7 +23,7 @@ TARGET HM_INLINE __m256i load(const uint64_t *p) { return _mm256_loadu_si256((co
 
 /* The bits that differ in each 64-bit lane. */
 TARGET HM_INLINE __m256i bits_that_differ(__m256i a, __m256i b) {
-    const __m256i counts = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
+    const __m256i counts = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, //
                                             0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
     const __m256i low = _mm256_set1_epi8(15);
     __m256i x = _mm256_xor_si256(a, b);
@@ -116,7 +116,7 @@ TARGET static uint64_t population(const uint64_t *words, size_t n) { return scal
 
 static int runs_here(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"); }
 
-const hm_loops hm_avx2 = {
+const hm_variant hm_avx2 = {
     .name = "avx2",
     .runs_here = runs_here,
     .distances = distances,
@@ -125,9 +125,9 @@ const hm_loops hm_avx2 = {
     .weighted_within = weighted_within,
     .population = population,
     .lanes = LANES,
-    .planes_from = 5,
-    .slice_block = slice_block,
-    .trio_masks = trio_masks,
+    .min_plane_queries = 5,
+    .to_bit_planes = to_bit_planes,
+    .triple_masks = triple_masks,
     .mask_hits = mask_hits,
 };
 #endif

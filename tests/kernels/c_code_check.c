@@ -1,0 +1,179 @@
+/* The key table, and every instruction-set variant that was compiled in and runs here, against plain definitions: for
+ * builds that Python cannot load, under sanitizers and for another processor. All arrays have just the size that they
+ * need, so that a sanitizer sees any access beyond. Prints the variants that were checked; exits with 1 at the first
+ * difference. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "key_table.h"
+#include "search.h"
+
+static uint64_t state = 88172645463325252u;
+
+static uint64_t any(void) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    return state ^= state << 17;
+}
+
+static void expect(int holds, const char *variant, const char *what, size_t n, int words) {
+    if (holds) return;
+    printf("%s: wrong %s with %zu rows of %d words\n", variant, what, n, words);
+    exit(1);
+}
+
+static unsigned bits_that_differ(const uint64_t *a, const uint64_t *b, int words) {
+    unsigned sum = 0;
+    for (int w = 0; w < words; w++)
+        for (uint64_t x = a[w] ^ b[w]; x; x >>= 1) sum += x & 1;
+    return sum;
+}
+
+/* Few different rows, so that ties are the rule, and one far from all. */
+static uint64_t *some_rows(size_t n, int words, const uint64_t *query) {
+    uint64_t *rows = malloc(n * (size_t)words * 8);
+    for (size_t i = 0; i < n; i++)
+        for (int w = 0; w < words; w++)
+            rows[i * (size_t)words + (size_t)w] = i % 97 == 5 ? ~query[w] : query[w] ^ (any() & any() & any());
+    return rows;
+}
+
+static uint64_t *some_bitmap(size_t n, int density) {
+    if (density == 4) return NULL;
+    uint64_t *bitmap = malloc((n + 63) / 64 * 8);
+    for (size_t i = 0; i < (n + 63) / 64; i++)
+        bitmap[i] = density == 0   ? any() & any() & any() & any() & any()
+                    : density == 1 ? any()
+                    : density == 2 ? 0
+                                   : ~(uint64_t)0;
+    return bitmap;
+}
+
+static int is_set(const uint64_t *bitmap, size_t i) { return !bitmap || (bitmap[i / 64] >> i % 64 & 1); }
+
+static void check_rows(const hm_variant *variant, size_t n, int words, int density) {
+    uint64_t query[HM_MAX_LONG_WORDS];
+    for (int w = 0; w < words; w++) query[w] = any();
+    uint64_t *rows = some_rows(n, words, query), *bitmap = some_bitmap(n, density);
+    uint16_t *distances = malloc(n * sizeof *distances);
+    variant->distances(query, rows, n, words, distances);
+    for (size_t i = 0; i < n; i++)
+        expect(distances[i] == bits_that_differ(query, rows + i * (size_t)words, words), variant->name, "distances", n,
+               words);
+    if (words <= HM_MAX_SHORT_WORDS) {
+        uint64_t *hits = malloc((n + HM_HIT_PADDING) * 8);
+        for (int threshold = 0; threshold <= 64 * words; threshold += 9) {
+            size_t found = variant->within(query, rows, n, words, bitmap, threshold, 1000, hits), at = 0;
+            for (size_t i = 0; i < n; i++) {
+                if (!is_set(bitmap, i) || distances[i] > threshold) continue;
+                expect(at < found && hits[at] == hm_hit(distances[i], 1000 + i), variant->name, "within", n, words);
+                at++;
+            }
+            expect(at == found, variant->name, "number within", n, words);
+        }
+        free(hits);
+    }
+    free(distances);
+    free(bitmap);
+    free(rows);
+}
+
+static void check_weighted(const hm_variant *variant, int words) {
+    uint64_t *query = malloc(8 * (size_t)words), *row = malloc(8 * (size_t)words), *weights = malloc(8 * (size_t)words);
+    uint64_t plain = 0, weighted = 0;
+    for (int w = 0; w < words; w++) {
+        query[w] = any(), row[w] = w % 3 ? any() : ~query[w], weights[w] = any() % 1001;
+        plain += bits_that_differ(query + w, row + w, 1);
+        weighted += weights[w] * bits_that_differ(query + w, row + w, 1);
+    }
+    expect(variant->weighted(query, row, words, NULL) == plain, variant->name, "plain long distance", 1, words);
+    expect(variant->weighted(query, row, words, weights) == weighted, variant->name, "weighted long distance", 1,
+           words);
+    free(weights), free(row), free(query);
+}
+
+/* Whole searches must find what the portable variant finds on one thread. */
+static void check_searches(const hm_variant *variant, size_t n, int words, int density, int query_count, int threads) {
+    int long_words = 1 + (int)(any() % 9);
+    uint64_t shorts[16][HM_MAX_SHORT_WORDS], longs[16][16], weights[16];
+    for (int i = 0; i < 16 * 16; i++) longs[i / 16][i % 16] = any(), weights[i % 16] = any() % 3;
+    for (int i = 0; i < 16; i++)
+        for (int w = 0; w < words; w++) /* 3 to 5 so much alike that most bits agree in all three */
+            shorts[i][w] = i / 3 == 1 ? shorts[0][w] ^ (any() & any() & any())
+                           : i % 2    ? shorts[0][w] ^ (any() & any())
+                                      : any();
+    uint64_t *short_codes = some_rows(n, words, shorts[0]), *long_codes = some_rows(n, long_words, longs[0]);
+    uint64_t *keys = malloc(n * 8), *bitmap = some_bitmap(n, density);
+    for (size_t i = 0; i < n; i++) keys[i] = any() % 100;
+    hm_codes codes = {short_codes, long_codes, keys, bitmap, n, words, long_words};
+    hm_query queries[16];
+    for (int i = 0; i < query_count; i++)
+        queries[i] = (hm_query){shorts[i], longs[i], weights, 1 + any() % 9, 1 + any() % 200};
+    int (*searches[])(const hm_variant *, const hm_codes *, const hm_query *, size_t, int,
+                      hm_found *) = {hm_two_phase, hm_candidates, hm_exhaustive};
+    for (int s = 0; s < 3; s++) {
+        hm_found found[16], expected[16];
+        expect(!searches[s](variant, &codes, queries, (size_t)query_count, threads, found), variant->name, "memory", n,
+               words);
+        expect(!searches[s](&hm_portable, &codes, queries, (size_t)query_count, 1, expected), "portable", "memory", n,
+               words);
+        for (int i = 0; i < query_count; i++) {
+            expect(found[i].rows == expected[i].rows, variant->name, "number of rows", n, words);
+            expect(!memcmp(found[i].row, expected[i].row, found[i].rows * sizeof(int64_t)), variant->name, "rows", n,
+                   words);
+            expect(!memcmp(found[i].long_distance, expected[i].long_distance, found[i].rows * sizeof(uint32_t)),
+                   variant->name, "long distances", n, words);
+            expect(!memcmp(found[i].histogram, expected[i].histogram, sizeof expected[i].histogram), variant->name,
+                   "histogram", n, words);
+        }
+        hm_found_free(found, (size_t)query_count);
+        hm_found_free(expected, (size_t)query_count);
+    }
+    free(bitmap), free(keys), free(long_codes), free(short_codes);
+}
+
+/* Keys come, move to other slots and go; holder[k] is the slot of key k, or -1. Slots 2k and 2k + 1 have key k. */
+static void check_key_table(uint64_t step, int64_t n) {
+    kt_table table = {0};
+    uint64_t *keys = malloc((size_t)n * 16);
+    int64_t *holder = malloc((size_t)n * sizeof *holder), had;
+    for (int64_t k = 0; k < n; k++) keys[2 * k] = keys[2 * k + 1] = (uint64_t)k * step - 1, holder[k] = -1;
+    for (int64_t i = 0; i < 40 * n; i++) {
+        int64_t k = (int64_t)(any() % (uint64_t)n), slot = 2 * k + (int64_t)(any() % 2);
+        if (any() % 8 < (i < 20 * n ? 5u : 3u)) { /* it grows first and empties later */
+            expect(kt_put(&table, keys, &slot, 1, &had) == 1 && had == holder[k], "key table", "put", (size_t)n, 1);
+            holder[k] = slot;
+        } else {
+            kt_remove(&table, keys, &keys[slot], 1, &had);
+            expect(had == holder[k], "key table", "remove", (size_t)n, 1);
+            holder[k] = -1;
+        }
+        k = (int64_t)(any() % (uint64_t)n);
+        kt_find(&table, keys, &keys[2 * k], 1, &had);
+        expect(had == holder[k], "key table", "find", (size_t)n, 1);
+    }
+    kt_free(&table);
+    free(holder), free(keys);
+}
+
+int main(void) {
+    static const size_t sizes[] = {0, 1, 3, 7, 8, 9, 63, 64, 65, 127, 129, 511, 512, 513, 1000, 2048, 5000};
+    for (int64_t n = 1; n < 2000; n = 3 * n + 1) check_key_table(1, n), check_key_table((uint64_t)1 << 48, n);
+    for (int v = 0; hm_variants[v]; v++) {
+        const hm_variant *variant = hm_variants[v];
+        if (!variant->runs_here()) continue;
+        for (int words = 1; words <= HM_MAX_LONG_WORDS; words += words < 9 ? 1 : 17) check_weighted(variant, words);
+        for (int words = 1; words <= 6; words++)
+            for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+                for (int density = 0; density <= 4; density += 2) check_rows(variant, sizes[i], words, density);
+        for (int words = 1; words <= 4; words++)
+            for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+                for (int density = 0; density <= 4; density++)
+                    check_searches(variant, sizes[i], words, density, any() % 2 ? 1 : 9, 1);
+        check_searches(variant, 140001, 4, 4, 9, 3);
+        check_searches(variant, 140001, 1, 0, 2, 2);
+        printf("%s\n", variant->name);
+    }
+    return 0;
+}
