@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from lookalike.actors.index.follower import BucketTail, Changes
 from lookalike.actors.index.rows import Rows
-from lookalike.actors.query.merge import ShardHits, UnknownImage
-from lookalike.actors.query.search import Masks, ShardQuery, answer_batch
+from lookalike.actors.query.merge import Reply
+from lookalike.actors.query.query import Query
+from lookalike.actors.query.search import Bitmaps, search_batch
 from lookalike.errors import LookalikeError
 from lookalike.ingest.store.collection import Store
 from lookalike.ingest.store.keys import keys_of
@@ -37,15 +38,34 @@ MOST_DEAD = 0.25
 
 @dataclass(frozen=True, slots=True)
 class ShardStatus:
-    """What a shard says of itself. ``lag_s``: how long ago it last knew itself up to date with the store."""
+    """What a shard says of itself.
+
+    Attributes
+    ----------
+    code_bytes, held_bytes : int
+        Of codes and keys, and of all that is held of the rows; counted from the arrays.
+    rss_bytes : int
+        The resident memory of the process.
+    lag_s : float
+        How long ago it last knew itself up to date with the store.
+    last_error : str
+        What keeps it from following the store; empty: nothing does. ``last_error_age_s``: since when, or None.
+    damaged_segments, damaged_rows : int
+        What could not be read and is left out.
+    """
 
     pid: int
     rows: int
     code_bytes: int
+    held_bytes: int
+    rss_bytes: int
     huge_pages: bool
-    kernel: str
+    kernel_variant: str
     lag_s: float
-    trouble: str
+    last_error: str = ""
+    last_error_age_s: float | None = None
+    damaged_segments: int = 0
+    damaged_rows: int = 0
 
 
 class Shard:
@@ -61,7 +81,7 @@ class Shard:
         self._changing = threading.Lock()
         self._head = ""
         self._looked_fully = self._up_to_date = 0.0
-        self._masks: Masks = {}
+        self._bitmaps: Bitmaps = {}
         self._load()
 
     def refresh(self) -> bool:
@@ -97,12 +117,12 @@ class Shard:
             self._rows.admit()
             self._publish()
 
-    def search(self, queries: Sequence[ShardQuery]) -> list[ShardHits | UnknownImage]:
+    def search(self, queries: Sequence[Query]) -> list[Reply]:
         """Answer a batch from the rows as they are now."""
         with self._changing:
-            snapshot, masks = self._snapshot, self._masks
-            named = self._rows_of([query.image_id for query in queries])
-        return answer_batch(queries, named, snapshot, masks)
+            snapshot, bitmaps = self._snapshot, self._bitmaps
+            target_rows = self._rows_of([query.image_id for query in queries])
+        return search_batch(queries, target_rows, snapshot, bitmaps)
 
     def status(self) -> ShardStatus:
         """Report rows, memory, kernel and lag."""
@@ -110,10 +130,11 @@ class Shard:
             pid=os.getpid(),
             rows=self._snapshot.rows_alive,
             code_bytes=self._rows.code_bytes,
+            held_bytes=self._rows.code_bytes,
+            rss_bytes=_rss_bytes(),
             huge_pages=self._rows.huge_pages,
-            kernel=hamming.ACTIVE,
+            kernel_variant=hamming.ACTIVE,
             lag_s=time.monotonic() - self._up_to_date,
-            trouble="",
         )
 
     def _load(self) -> None:
@@ -133,7 +154,7 @@ class Shard:
 
     def _publish(self) -> None:
         self._snapshot = self._rows.snapshot()
-        self._masks = {}
+        self._bitmaps = {}
 
     def _rows_of(self, image_ids: Sequence[str | None]) -> NDArray[np.int64]:
         rows = np.full(len(image_ids), -1, np.int64)
@@ -153,7 +174,8 @@ class ShardActor(Shard):
     """A shard that keeps itself up to date; the class that Ray runs."""
 
     def __init__(self, root: Path, collection: str, version: str, buckets: Sequence[int]) -> None:
-        self._trouble = ""
+        self._last_error = ""
+        self._failing_since = 0.0
         while True:
             try:
                 super().__init__(root, collection, version, buckets)
@@ -169,15 +191,25 @@ class ShardActor(Shard):
 
     def status(self) -> ShardStatus:
         """Report rows, memory, kernel, lag, and what keeps it from following the store, if anything does."""
-        return replace(super().status(), trouble=self._trouble)
+        if not self._last_error:
+            return super().status()
+        age_s = time.monotonic() - self._failing_since
+        return replace(super().status(), last_error=self._last_error, last_error_age_s=age_s)
 
     def _follow(self) -> None:
         while True:
             time.sleep(POLL_S)
             try:
                 self.refresh()
-                self._trouble = ""
+                self._last_error = ""
             except Exception as error:  # the store may be away for a while: say so, serve on, look again
-                if self._trouble != str(error):
+                if not self._last_error:
+                    self._failing_since = time.monotonic()
+                if self._last_error != str(error):
                     logger.exception("cannot follow the store")
-                self._trouble = str(error)
+                self._last_error = str(error) or type(error).__name__
+
+
+def _rss_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

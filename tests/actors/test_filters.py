@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lookalike.actors.index.columns import Categories, NumberColumn, TextColumn
 from lookalike.actors.query.filters import Filter, allowed, bitmap
-from lookalike.cluster.http.schema import Filters
+from lookalike.actors.query.query import Filters
 
 ADAPTER: TypeAdapter[tuple[Filter, ...]] = TypeAdapter(Filters)
 WORDS = st.sampled_from(["über", "ber", "Übergröße", "größe", "rücken", "cken", "куртка", "Куртка", "red", "7", "ac"])
