@@ -105,7 +105,7 @@ class Shard:
         self._errors: dict[int, _Trouble] = {}
         self._token: Version | None = None
         self._looked_fully = self._up_to_date = 0.0
-        self._masks: tuple[int, Masks] = (-1, {})
+        self._bitmaps: tuple[int, Bitmaps] = (-1, {})
         self.refresh()
 
     def refresh(self) -> bool:
@@ -159,18 +159,18 @@ class Shard:
         since = before.since if before else now
         self._errors[number] = _Trouble(f"{error}", since, now + backoff_s, backoff_s)
 
-    def search(self, queries: Sequence[ShardQuery]) -> list[ShardHits | UnknownImage]:
+    def search(self, queries: Sequence[Query]) -> list[Reply]:
         """Answer a batch from the rows as they are now."""
         with self._rows.reading() as snapshot:
             rows = _rows_of([query.image_id for query in queries], snapshot)
-            return answer_batch(queries, rows, snapshot, self._masks_of(snapshot))
+            return search_batch(queries, rows, snapshot, self._bitmaps_of(snapshot))
 
-    def _masks_of(self, snapshot: Snapshot) -> Masks:
-        generation, masks = self._masks
+    def _bitmaps_of(self, snapshot: Snapshot) -> Bitmaps:
+        generation, bitmaps = self._bitmaps
         if generation != snapshot.generation:
-            masks = {}
-            self._masks = (snapshot.generation, masks)
-        return masks
+            bitmaps = {}
+            self._bitmaps = (snapshot.generation, bitmaps)
+        return bitmaps
 
     def status(self) -> ShardStatus:
         """Report rows, memory, kernel, lag, and what keeps it from following the store."""

@@ -121,9 +121,9 @@ def _place(root: Location, plan: Plan) -> list[list[ActorHandle]]:
 
 
 def _replica(root: Location, plan: Plan, shard: int, replica: int) -> ActorHandle:
-    # SPREAD puts the copies of a shard on different nodes where there are any. Two threads: a search, and a
-    # question for the status meanwhile.
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=2)(ShardActor)
+    # SPREAD puts the copies of a shard on different nodes where there are any. Three threads: a search, a question for the
+    # status, and a notification.
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=3)(ShardActor)
     return actor.options(
         name=f"{plan.collection}-{plan.version}-{shard}-of-{len(plan.shards)}-copy-{replica}",
         namespace=NAMESPACE,

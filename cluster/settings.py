@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 # Beyond five million rows a scan on one core takes longer (8 ms) than the calls around it.
 ROWS_PER_SHARD = 5_000_000
 # A photo of 25 MB is 34 MB in base64; the rest is room for the other fields.
-MOST_BODY_BYTES = 36 * 2**20
+MAX_BODY_BYTES = 36 * 2**20
 
 
 class Settings(BaseModel):
@@ -24,3 +24,6 @@ class Settings(BaseModel):
     replicas: PositiveInt | None = Field(None, description="Copies of each shard; 1 if not given.")
     candidates_per_hit: PositiveInt = Field(256, description="Phase one keeps this many images per hit asked for.")
     shard_timeout_s: PositiveFloat = Field(2.0, description="How long an answer waits for one replica of a shard.")
+    photo_redirects: bool = Field(
+        False, description="Send clients to a photo's own URL where it has one, rather than read and send the photo."
+    )

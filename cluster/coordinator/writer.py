@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.cluster.coordinator.batching import Coalescer
+from lookalike.cluster.coordinator.batching import BatchingQueue
 from lookalike.ingest.catalogue.entries import Entry
 from lookalike.ingest.encode import rows_table
 from lookalike.ingest.photos.decode import media_type
@@ -50,15 +50,15 @@ class Writer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._queue = Coalescer[_Put | _Delete, bool](self._commit, lambda _: MOST_IN_A_COMMIT, type)
+        self._queue = BatchingQueue[_Put | _Delete, bool](self._commit, lambda _: MOST_IN_A_COMMIT, type)
 
     async def put(self, entry: Entry, photo: bytes, codes: tuple[NDArray[np.uint64], NDArray[np.uint64]]) -> None:
         """Insert or replace an image. Its photo is kept in the store."""
-        await self._queue.ask(_Put(entry, photo, codes))
+        await self._queue.submit(_Put(entry, photo, codes))
 
     async def delete(self, image_id: str) -> bool:
         """Delete an image, and its photo if the store keeps it. Returns whether it was there."""
-        return await self._queue.ask(_Delete(image_id))
+        return await self._queue.submit(_Delete(image_id))
 
     async def _commit(self, writes: Sequence[_Put | _Delete]) -> Sequence[bool]:
         puts = [write for write in writes if isinstance(write, _Put)]

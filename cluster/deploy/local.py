@@ -80,7 +80,7 @@ def serving(settings: Settings) -> Iterator[str]:
         from ray import serve
 
         from lookalike.actors.supervisor import start_supervisor
-        from lookalike.cluster.http.app import serve_app
+        from lookalike.cluster.http.ingress import serve_app
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         _start_ray()

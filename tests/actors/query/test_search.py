@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from lookalike.actors.index.rows import Rows
 from lookalike.actors.placement import cut
 from lookalike.actors.query.filters import AnyOf, Filter, Not, OneOf, PriceRange
-from lookalike.actors.query.merge import Hit, ShardHits, UnknownImage, merge
-from lookalike.actors.query.search import ShardQuery, answer_batch
+from lookalike.actors.query.merge import Hit, NotHeld, Reply, ShardHits, merge
+from lookalike.actors.query.query import Descriptor, Query, SearchOptions
+from lookalike.actors.query.search import search_batch
 from lookalike.ingest.store.collection import codes_column, schema
 from lookalike.ingest.store.keys import bucket_of, keys_of
 
@@ -33,11 +34,11 @@ FILTERS: list[tuple[Filter, ...]] = [
 
 @dataclass
 class Case:
-    """``table`` holds what counts; ``dead`` are rows that came first and were removed or replaced."""
+    """``table`` holds the live rows; ``deleted`` are rows that came first and were deleted or replaced."""
 
     table: pa.Table
-    dead: pa.Table
-    queries: list[ShardQuery]
+    deleted: pa.Table
+    queries: list[Query]
 
 
 def rows_table(count: int, seed: int, first: int = 0) -> pa.Table:
@@ -61,37 +62,30 @@ def rows_table(count: int, seed: int, first: int = 0) -> pa.Table:
 
 
 @st.composite
+def queries(draw: st.DrawFn, table: pa.Table) -> Query:
+    count = len(table)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    row = int(rng.integers(0, max(count, 1)))
+    target: str | Descriptor = f"{row}/1"
+    if draw(st.booleans()):
+        target = Descriptor(
+            rng.integers(0, 2**64, SHORT_WORDS, dtype=np.uint64), rng.integers(0, 2**64, LONG_WORDS, dtype=np.uint64)
+        )
+        if count and draw(st.booleans()):
+            target = Descriptor(codes_of(table, "short")[row] ^ np.uint64(1), codes_of(table, "long")[row])
+    hits = draw(st.integers(1, 30))
+    options = SearchOptions(count=hits, collapse=draw(st.booleans()), verbose=draw(st.booleans()))
+    options = options.model_copy(update={"filters": draw(st.sampled_from(FILTERS))})
+    weights = draw(st.sampled_from([(1, 1), (100, 7), (0, 1), (1000, 1000)]))
+    return Query(options, weights, draw(st.sampled_from([None, hits, 2 * hits, 4 * hits])), target)
+
+
+@st.composite
 def cases(draw: st.DrawFn) -> Case:
     count = draw(st.integers(0, 120))
     table = rows_table(count, draw(st.integers(0, 2**32)))
-    queries = []
-    for _ in range(draw(st.integers(1, 4))):
-        by_id = draw(st.booleans())
-        hits = draw(st.integers(1, 30))
-        rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-        place = int(rng.integers(0, max(count, 1)))
-        codes = None
-        if not by_id:
-            codes = (
-                rng.integers(0, 2**64, SHORT_WORDS, dtype=np.uint64),
-                rng.integers(0, 2**64, LONG_WORDS, dtype=np.uint64),
-            )
-            if count and draw(st.booleans()):
-                codes = (codes_of(table, "short")[place] ^ np.uint64(1), codes_of(table, "long")[place])
-        queries.append(
-            ShardQuery(
-                count=hits,
-                candidates=draw(st.sampled_from([None, hits, 2 * hits, 4 * hits])),
-                weights=draw(st.sampled_from([(1, 1), (100, 7), (0, 1), (1000, 1000)])),
-                filters=draw(st.sampled_from(FILTERS)),
-                collapse=draw(st.booleans()),
-                verbose=draw(st.booleans()),
-                image_id=f"{place}/1" if by_id else None,
-                codes=codes,
-            )
-        )
-    dead = rows_table(draw(st.integers(0, 40)), draw(st.integers(0, 2**32)), first=max(count - 5, 0))
-    return Case(table, dead, queries)
+    deleted = rows_table(draw(st.integers(0, 40)), draw(st.integers(0, 2**32)), first=max(count - 5, 0))
+    return Case(table, deleted, [draw(queries(table)) for _ in range(draw(st.integers(1, 4)))])
 
 
 def codes_of(table: pa.Table, name: str) -> np.ndarray:
@@ -113,25 +107,26 @@ def meets(condition: Filter, row: dict[str, object]) -> bool:
         return row[condition.field] in condition.values
     value = row["price"]
     assert isinstance(condition, PriceRange)
-    if value is None:
+    if not isinstance(value, float):
         return False
     bounds = ((condition.gte, "__ge__"), (condition.gt, "__gt__"), (condition.lte, "__le__"), (condition.lt, "__lt__"))
-    return all(bound is None or getattr(float(value), compare)(bound) for bound, compare in bounds)
+    return all(bound is None or getattr(value, compare)(bound) for bound, compare in bounds)
 
 
-def by_definition(case: Case, query: ShardQuery) -> list[Hit] | None:
+def by_definition(case: Case, query: Query) -> list[Hit] | None:
     """Design section 3, written out over all rows."""
     rows = case.table.to_pylist()
-    if query.codes is None:
-        own = next((row for row in rows if row["image_id"] == query.image_id), None)
+    options = query.options
+    if isinstance(query.target, str):
+        own = next((row for row in rows if row["image_id"] == query.target), None)
         if own is None:
             return None
         short, long = own["short"], own["long"]
     else:
-        short, long = (code.tolist() for code in query.codes)
+        short, long = (code.tolist() for code in query.target)
     ranked = []
     for row in rows:
-        if not all(meets(condition, row) for condition in query.filters):
+        if not all(meets(condition, row) for condition in options.filters):
             continue
         differing = [(a ^ b).bit_count() for a, b in zip(row["long"], long, strict=True)]
         parts = (differing[0], differing[1] + differing[2])
@@ -143,61 +138,72 @@ def by_definition(case: Case, query: ShardQuery) -> list[Hit] | None:
         ranked = [entry for entry in ranked if entry[0] <= limit]
     hits, listings = [], set()
     for _, (weighted, *_), row, parts in sorted(ranked, key=lambda entry: entry[1]):
-        if query.collapse and row["listing_id"] in listings:
+        if options.collapse and row["listing_id"] in listings:
             continue
         listings.add(row["listing_id"])
-        shown = parts if query.verbose else None
+        shown = parts if options.verbose else None
         hits.append(Hit(row["image_id"], row["listing_id"], row["group"], weighted, shown))
-    return hits[: query.count]
+    return hits[: options.count]
+
+
+def loaded(case: Case, buckets: tuple[int, ...]) -> Rows:
+    """A shard's rows, with deleted ones before those that are live."""
+    rows = Rows(SHORT_WORDS, LONG_WORDS, COMPONENT_WORDS)
+    rows.append(_in_buckets(case.deleted, buckets))
+    rows.admit()
+    deleted = len(rows)
+    rows.append(_in_buckets(case.table, buckets))
+    rows.kill(np.arange(deleted))
+    rows.admit()
+    return rows
+
+
+def replies_of(queries: list[Query], rows: Rows) -> list[Reply]:
+    target_rows = [-1 if q.image_id is None else int(rows.find(keys_of([q.image_id]))[0]) for q in queries]
+    return search_batch(queries, np.array(target_rows, np.int64), rows.snapshot(), {})
 
 
 def by_shards(case: Case, shards: int) -> list[list[Hit] | None]:
-    """Search as the cluster does: the owner of a named image first, then the others by its codes."""
-    held = []
-    for buckets in cut(BUCKETS, shards):
-        rows = Rows(SHORT_WORDS, LONG_WORDS, COMPONENT_WORDS)
-        rows.append(_in_buckets(case.dead, buckets))
-        rows.admit()
-        dead = len(rows)
-        rows.append(_in_buckets(case.table, buckets))
-        rows.kill(np.arange(dead))
-        rows.admit()
-        held.append(rows)
+    """Search as the cluster does: the owner of a stored image first, then the others by its codes."""
+    held = [loaded(case, buckets) for buckets in cut(BUCKETS, shards)]
+    replies = [replies_of(case.queries, rows) for rows in held]
     answers: list[list[Hit] | None] = []
-    replies = []
-    for rows in held:
-        named = [-1 if q.image_id is None else int(rows.find(keys_of([q.image_id]))[0]) for q in case.queries]
-        replies.append(answer_batch(case.queries, np.array(named, np.int64), rows.snapshot(), {}))
     for number, query in enumerate(case.queries):
         parts = [reply[number] for reply in replies]
-        if query.codes is None:
-            own = next((part for part in parts if isinstance(part, ShardHits)), None)
-            if own is None:
-                answers.append(None)
-                continue
-            asked = ShardQuery(
-                query.count, query.candidates, query.weights, query.filters, query.collapse, query.verbose,
-                codes=own.codes,
-            )  # fmt: skip
+        own = next((part for part in parts if isinstance(part, ShardHits)), None)
+        if own is None:
+            answers.append(None)
+            continue
+        if own.descriptor is not None:
+            by_codes = replace(query, target=own.descriptor)
             parts = [
-                answer_batch([asked], np.array([-1]), rows.snapshot(), {})[0]
-                if isinstance(part, UnknownImage)
-                else part
+                replies_of([by_codes], rows)[0] if isinstance(part, NotHeld) else part
                 for rows, part in zip(held, parts, strict=True)
             ]
-        found = [part for part in parts if isinstance(part, ShardHits)]
-        answers.append(merge(found, query.count, query.candidates, query.collapse, query.image_id))
+        answers.append(merge([part for part in parts if isinstance(part, ShardHits)], query))
     return answers
 
 
 def _in_buckets(table: pa.Table, buckets: tuple[int, ...]) -> pa.Table:
-    place = bucket_of(table["key"].to_numpy(), BUCKETS)
-    return table.take(np.flatnonzero(np.isin(place, buckets)))
+    numbers = bucket_of(table["key"].to_numpy(), BUCKETS)
+    return table.take(np.flatnonzero(np.isin(numbers, buckets)))
 
 
 @settings(max_examples=150, deadline=None)
 @given(cases())
-def test_one_two_and_five_shards_answer_as_defined(case: Case) -> None:
+def test_search_batch_and_merge_answer_as_defined_for_any_split(case: Case) -> None:
     expected = [by_definition(case, query) for query in case.queries]
     for shards in (1, 2, 5):
         assert by_shards(case, shards) == expected, f"{shards} shards"
+
+
+@settings(max_examples=30, deadline=None)
+@given(cases())
+def test_search_batch_answers_each_query_as_if_it_were_alone(case: Case) -> None:
+    rows = loaded(case, tuple(range(BUCKETS)))
+    together = replies_of(case.queries, rows)
+    for query, reply in zip(case.queries, together, strict=True):
+        (alone,) = replies_of([query], rows)
+        assert type(reply) is type(alone)
+        if isinstance(reply, ShardHits) and isinstance(alone, ShardHits):
+            assert merge([reply], query) == merge([alone], query)
