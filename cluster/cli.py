@@ -221,7 +221,7 @@ def model() -> None:
 def fit(catalogue: Path, out: Path, photos: int, seed: int) -> None:
     """Fit an untrained model to a sample of CATALOGUE and save it in the folder OUT."""
     from lookalike.ingest.catalogue import Catalogue
-    from lookalike.training.fit import fit_on_catalogue
+    from lookalike.training.unsupervised.from_catalogue import fit_on_catalogue
 
     with _progress("looking at", photos, "photo") as advance:
         fit_on_catalogue(Catalogue.open(catalogue), out, sample=photos, seed=seed, progress=advance)
@@ -230,7 +230,7 @@ def fit(catalogue: Path, out: Path, photos: int, seed: int) -> None:
 def _store_for(photos: Any, root: Path, collection: str, model_folder: Path | None, buckets: int) -> Any:
     """Open the collection for the model given, for its own, or for one fitted to the catalogue."""
     from lookalike.ingest.store import Store, check_name, collections
-    from lookalike.training.fit import fit_on_catalogue
+    from lookalike.training.unsupervised.from_catalogue import fit_on_catalogue
 
     try:
         check_name(collection)
