@@ -111,7 +111,7 @@ def test_load_reads_the_folders_of_earlier_versions(saved: Path) -> None:
     assert_equal(load(saved), tiny_model())
 
 
-def test_sums_are_those_that_sha256sum_reads(saved: Path) -> None:
+def test_save_writes_sums_that_sha256sum_reads(saved: Path) -> None:
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=saved, check=True)
 
 
