@@ -1,10 +1,18 @@
 """The colour component against CIELAB's own yardstick, CIEDE2000."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import ArrayLike, NDArray
 
-from lookalike.model import colour
-from lookalike.model.descriptor import binarise
+from lookalike.model.descriptor import BoolBits, Pixels, binarise
+from lookalike.model.features import colour
+
+Floats = NDArray[np.float64]
 
 # Sharma, Wu and Dalal 2005, table 1: L a b, L a b, CIEDE2000
 SHARMA = """
@@ -45,7 +53,7 @@ SHARMA = """
 """
 
 
-def ciede2000(one, other):
+def ciede2000(one: Floats, other: Floats) -> Floats:
     """The colour difference of Lab arrays of shape (..., 3), with kL = kC = kH = 1."""
     (l1, a1, b1), (l2, a2, b2) = np.moveaxis(one, -1, 0), np.moveaxis(other, -1, 0)
     mean_c = (np.hypot(a1, b1) + np.hypot(a2, b2)) / 2
@@ -67,23 +75,27 @@ def ciede2000(one, other):
     light = (l2 - l1) / (1 + 0.015 * (mean_l - 50) ** 2 / np.sqrt(20 + (mean_l - 50) ** 2))
     chroma = (c2 - c1) / (1 + 0.045 * mean_c)
     hue = d_hue / (1 + 0.015 * mean_c * t)
-    return np.sqrt(light**2 + chroma**2 + hue**2 + r_t * chroma * hue)
+    difference: Floats = np.sqrt(light**2 + chroma**2 + hue**2 + r_t * chroma * hue)
+    return difference
 
 
-def ranks(values):
+def ranks(values: NDArray[np.number]) -> Floats:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
+    mean_ranks: Floats = (np.cumsum(counts) - (counts + 1) / 2)[inverse]
+    return mean_ranks
 
 
-def plain(rgb, side=32):
-    return np.broadcast_to(np.asarray(rgb, np.uint8).reshape(-1, 1, 1, 3), (len(rgb), side, side, 3))
+def plain(rgb: ArrayLike, side_px: int = 32) -> Pixels:
+    """Photos of one colour each."""
+    pixels = np.asarray(rgb, np.uint8).reshape(-1, 1, 1, 3)
+    return np.broadcast_to(pixels, (len(pixels), side_px, side_px, 3))
 
 
-def bits_of(pixels, bits=384):
+def bits_of(pixels: Pixels, bits: int = 384) -> BoolBits:
     return binarise(colour.features(pixels), colour.thermometer(bits))
 
 
-def test_ciede2000_is_the_published_one():
+def test_ciede2000_is_the_published_one() -> None:
     table = np.array([line.split() for line in SHARMA.strip().splitlines()], float)
     assert len(table) == 34
     np.testing.assert_allclose(ciede2000(table[:, :3], table[:, 3:6]), table[:, 6], atol=5e-5)
@@ -100,11 +112,11 @@ def test_ciede2000_is_the_published_one():
         ((128, 128, 128), (53.59, 0, 0)),
     ],
 )
-def test_srgb_to_lab_gives_the_known_values(rgb, lab):
+def test_srgb_to_lab_gives_the_known_values(rgb: tuple[int, ...], lab: tuple[float, ...]) -> None:
     np.testing.assert_allclose(colour.srgb_to_lab(np.array(rgb, np.uint8)), lab, atol=0.02)
 
 
-def test_hamming_ranks_plain_colours_as_ciede2000_does():
+def test_thermometer_ranks_plain_colours_as_ciede2000_does() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (4000, 3)).astype(np.uint8)
     bits = bits_of(plain(rgb))
     hamming = (bits[:2000] != bits[2000:]).sum(axis=1)
@@ -114,9 +126,9 @@ def test_hamming_ranks_plain_colours_as_ciede2000_does():
 
 
 @pytest.mark.parametrize("axis", range(3))
-def test_hamming_grows_with_the_distance_along_each_axis(axis):
+def test_thermometer_distance_grows_along_each_axis(axis: int) -> None:
     thresholds = colour.thermometer(384)
-    lab = np.repeat([[50.0, 0.0, 0.0]], 200, axis=0).astype(np.float32)
+    lab = np.repeat(np.array([[50.0, 0.0, 0.0]], np.float32), 200, axis=0)
     lab[:, axis] = np.linspace(*((0, 100), (-86, 98), (-107, 94))[axis], 200)
     bits = binarise(np.tile(lab, 3), thresholds)
     hamming = (bits != bits[0]).sum(axis=1)
@@ -125,14 +137,14 @@ def test_hamming_grows_with_the_distance_along_each_axis(axis):
 
 
 @pytest.mark.parametrize("background", [(255, 255, 255), (200, 30, 30), (10, 60, 10)])
-def test_the_thing_counts_and_the_background_does_not(background):
-    picture = plain([background], 64).copy()
-    picture[:, 16:48, 20:44] = (30, 60, 160)
+def test_features_are_of_the_thing_and_not_of_the_background(background: tuple[int, int, int]) -> None:
+    photo = plain([background], 64).copy()
+    photo[:, 16:48, 20:44] = (30, 60, 160)
     thing = plain([(30, 60, 160)], 64)
-    np.testing.assert_allclose(colour.features(picture), colour.features(thing), atol=0.5)
+    np.testing.assert_allclose(colour.features(photo), colour.features(thing), atol=0.5)
 
 
-def test_stripes_differ_from_both_of_their_colours():
+def test_features_of_stripes_differ_from_both_of_their_colours() -> None:
     striped = plain([(20, 20, 20)], 64).copy()
     striped[:, :, (np.arange(64) // 8) % 2 == 0] = (230, 230, 230)
     dark, light = bits_of(plain([(20, 20, 20)], 64)), bits_of(plain([(230, 230, 230)], 64))
@@ -142,7 +154,7 @@ def test_stripes_differ_from_both_of_their_colours():
     assert 0 < (both != light).sum() < apart
 
 
-def test_thermometer_has_its_bits_and_orders_them():
+def test_thermometer_has_its_bits_and_orders_them() -> None:
     thresholds = colour.thermometer(384)
     assert len(thresholds.values) == 384
     assert np.bincount(thresholds.columns).tolist() == [48, 40, 40] * 3
@@ -151,6 +163,30 @@ def test_thermometer_has_its_bits_and_orders_them():
 
 
 @pytest.mark.parametrize("bits", [0, 64, 128, 200])
-def test_other_numbers_of_bits_are_refused(bits):
+def test_thermometer_refuses_other_numbers_of_bits(bits: int) -> None:
     with pytest.raises(ValueError, match="multiple of 192"):
         colour.thermometer(bits)
+
+
+LAB = st.tuples(st.floats(0, 100, width=32), st.floats(-86, 98, width=32), st.floats(-107, 94, width=32))
+
+
+@given(LAB, LAB)
+def test_thermometer_distance_is_the_number_of_thresholds_between(
+    one: tuple[float, float, float], other: tuple[float, float, float]
+) -> None:
+    thresholds = colour.thermometer(192)
+    bits = binarise(np.array([one * 3, other * 3], np.float32), thresholds)
+    between = 0
+    for axis in range(3):
+        low, high = sorted((np.float32(one[axis]), np.float32(other[axis])))
+        steps = thresholds.values[thresholds.columns == axis]
+        between += int(((steps >= low) & (steps < high)).sum())
+    assert (bits[0] != bits[1]).sum() == 3 * between
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(32), st.just(32), st.just(3))))
+def test_features_of_a_photo_do_not_depend_on_its_batch(pixels: Pixels) -> None:
+    together = colour.features(pixels)
+    for i in range(len(pixels)):
+        assert colour.features(pixels[i : i + 1]).tobytes() == together[i : i + 1].tobytes()

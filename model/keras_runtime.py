@@ -14,18 +14,19 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from lookalike.model.descriptor import Features, Pixels
 
 if TYPE_CHECKING:
     import keras
 
-Run = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
+Run = Callable[[Pixels], list[Features]]
 
 
 def start(threads: int) -> str:
     """Import Keras on the backend that ``KERAS_BACKEND`` names, TensorFlow by default.
 
-    TensorFlow is told to use one thread per operation, because the rounding of wide convolutions differs between
+    TensorFlow gets one thread per operation, because the rounding of wide convolutions differs between
     one and two (measured: 75 % of the floats of Darknet-19 at full width), and ``threads`` operations at once;
     and to take GPU memory as it needs it, not all at once. A second call changes nothing.
 
@@ -36,7 +37,7 @@ def start(threads: int) -> str:
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _greetings_kept_back():
+    with _stderr_held_back():
         import keras
 
         backend = str(keras.backend.backend())
@@ -46,24 +47,24 @@ def start(threads: int) -> str:
 
 
 @contextlib.contextmanager
-def _greetings_kept_back() -> Iterator[None]:
+def _stderr_held_back() -> Iterator[None]:
     """Keep what the backend writes to standard error while it starts, and show it only if it fails.
 
-    TensorFlow's C++ greets every start with lines that no setting turns off, in the middle of a progress bar.
+    TensorFlow's C++ logs lines at every start that no setting turns off, in the middle of a progress bar.
     """
     sys.stderr.flush()
-    shown = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
         try:
             yield
         except BaseException:  # raised again: whatever it is, it needs what was written
-            kept.seek(0)
-            os.write(shown, kept.read())
+            held.seek(0)
+            os.write(stderr, held.read())
             raise
         finally:
-            os.dup2(shown, 2)
-            os.close(shown)
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _configure_tensorflow(threads: int) -> None:
@@ -74,7 +75,7 @@ def _configure_tensorflow(threads: int) -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:  # TensorFlow already runs here, with the settings of whoever came first
+    except RuntimeError:  # TensorFlow already runs here, with the settings of its first user
         if tf.config.threading.get_intra_op_parallelism_threads() != 1:
             warnings.warn(
                 "TensorFlow was started with several threads per operation: codes may differ in single bits from "
@@ -111,8 +112,8 @@ def compiled(model: keras.Model, backend: str) -> Run:
 
         step = torch.no_grad()(forward)
 
-    def run(levels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        outputs = step(ops.convert_to_tensor(levels))
+    def run(pixels: Pixels) -> list[Features]:
+        outputs = step(ops.convert_to_tensor(pixels))
         return [np.asarray(ops.convert_to_numpy(y), np.float32) for y in outputs]
 
     return run

@@ -6,7 +6,7 @@ The shapes are for an input of 224 x 224 x 3 at full width: 6,998,552 parameters
 
 from __future__ import annotations
 
-from lookalike.model.layers import (
+from lookalike.model.backbones.layers import (
     Conv,
     Dense,
     Dropout,
@@ -17,9 +17,6 @@ from lookalike.model.layers import (
     Table,
     scaled,
 )
-
-STRIDE_PX = 32
-"""Input pixels per cell of the last plane."""
 
 
 def table(width: float = 1.0, classes: int | None = None) -> Table:
@@ -35,7 +32,7 @@ def table(width: float = 1.0, classes: int | None = None) -> Table:
     Returns
     -------
     Table
-        Layers in the order in which a picture passes them.
+        Layers in the order in which a photo passes them.
     """
 
     def conv(name: str, filters: int, size: int, stride: int = 1) -> Conv:

@@ -6,10 +6,7 @@ The shapes are for an input of 224 x 224 x 3 at full width. The 18 hidden convol
 
 from __future__ import annotations
 
-from lookalike.model.layers import Conv, GlobalAverage, MaxPool, Table, scaled
-
-STRIDE_PX = 32
-"""Input pixels per cell of the last plane."""
+from lookalike.model.backbones.layers import Conv, GlobalAverage, MaxPool, Table, scaled
 
 
 def table(width: float = 1.0, classes: int | None = None) -> Table:
@@ -25,7 +22,7 @@ def table(width: float = 1.0, classes: int | None = None) -> Table:
     Returns
     -------
     Table
-        Layers in the order in which a picture passes them.
+        Layers in the order in which a photo passes them.
     """
 
     def f(filters: int) -> int:

@@ -1,12 +1,12 @@
 """A network's table to a Keras model, whole or only as deep as the pools that a descriptor asks for.
 
-Written in ``keras.layers`` and ``keras.ops`` alone, so the backend is Keras's to choose. Pictures are float32
+Written in ``keras.layers`` and ``keras.ops`` alone, so the backend is Keras's to choose. Photos are float32
 RGB in 0..1, channels last. This module imports Keras: only the encoder, fitting and training import it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,9 +14,9 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from lookalike.model import runtime
-from lookalike.model.folding import fold
-from lookalike.model.layers import (
+from lookalike.model import keras_runtime
+from lookalike.model.backbones.fold import fold
+from lookalike.model.backbones.layers import (
     BATCH_NORM_EPSILON,
     LEAKY_SLOPE,
     Conv,
@@ -27,6 +27,7 @@ from lookalike.model.layers import (
     Layer,
     LocalResponseNorm,
     MaxPool,
+    Parameters,
     Table,
     convolutions,
     truncated,
@@ -44,15 +45,15 @@ def classifier(table: Table, side_px: int) -> keras.Model:
     keras.Model
         float32 (n, side_px, side_px, 3) in 0..1 to the last layer's output; logits where the table has classes.
     """
-    picture = keras.Input((side_px, side_px, 3), name="picture")
-    x = picture
-    for row in table:
-        x = _apply(row, x)
-    return keras.Model(picture, x)
+    photo = keras.Input((side_px, side_px, 3), name="photo")
+    x = photo
+    for layer in table:
+        x = _apply(layer, x)
+    return keras.Model(photo, x)
 
 
 def extractor(table: Table, side_px: int, sources: Sequence[str]) -> keras.Model:
-    """Build the network only down to the deepest layer asked for, ending in average pools.
+    """Build the network only down to the deepest of the sources' layers, ending in average pools.
 
     Parameters
     ----------
@@ -65,24 +66,24 @@ def extractor(table: Table, side_px: int, sources: Sequence[str]) -> keras.Model
     -------
     keras.Model
         float32 (n, side_px, side_px, 3) in 0..1 to one output per source (Keras unwraps a single one):
-        float32 (n, rows * columns * channels), cells from top left row by row, the channels of a cell together.
+        float32 (n, rows * columns * channels), cells from the top left line by line, the channels of a cell together.
 
     Raises
     ------
     ValueError
-        The table has no such layer.
+        The table has no such layer, or the layer's plane has fewer cells than the source's grid.
     """
     wanted = [parse_source(s) for s in sources]
-    picture = keras.Input((side_px, side_px, 3), name="picture")
-    x, planes = picture, {}
-    for row in truncated(table, [s.layer for s in wanted]):
-        x = planes[row.name] = _apply(row, x)
-    return keras.Model(picture, [_grid_pool(planes[s.layer], s.rows, s.columns) for s in wanted])
+    photo = keras.Input((side_px, side_px, 3), name="photo")
+    x, planes = photo, {}
+    for layer in truncated(table, [s.layer for s in wanted]):
+        x = planes[layer.name] = _apply(layer, x)
+    return keras.Model(photo, [_grid_pool(planes[s.layer], s.rows, s.columns) for s in wanted])
 
 
 def pools(
-    table: Table, side_px: int, sources: Sequence[str], parameters: Mapping[str, NDArray[np.float32]], backend: str
-) -> runtime.Run:
+    table: Table, side_px: int, sources: Sequence[str], parameters: Parameters, backend: str
+) -> keras_runtime.Run:
     """Make the function that computes a descriptor's pools: folded, with its parameters, compiled.
 
     Returns
@@ -93,7 +94,7 @@ def pools(
     plain, folded = fold(table, parameters)
     model = extractor(plain, side_px, sources)
     set_parameters(model, folded)
-    return runtime.compiled(model, backend)
+    return keras_runtime.compiled(model, backend)
 
 
 def _grid_pool(plane: Tensor, rows: int, columns: int) -> Tensor:
@@ -112,20 +113,20 @@ def _grid_pool(plane: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _edges(length: int, parts: int) -> list[tuple[int, int]]:
-    """Cut ``length`` into nearly equal parts that touch; where it does not divide, neighbours share a row."""
+    """Cut ``length`` into nearly equal parts that touch; where it does not divide, neighbours share a line."""
     return [(length * i // parts, -(-length * (i + 1) // parts)) for i in range(parts)]
 
 
-def _apply(row: Layer, x: Tensor) -> Tensor:
-    match row:
+def _apply(layer: Layer, x: Tensor) -> Tensor:
+    match layer:
         case Conv():
-            return _conv(row, x)
+            return _conv(layer, x)
         case MaxPool(name, size, stride):
             return layers.MaxPooling2D(size, stride, padding="same", name=name)(x)
         case LocalResponseNorm():
-            return _local_response_norm(row, x)
+            return _local_response_norm(layer, x)
         case Inception():
-            return _inception(row, x)
+            return _inception(layer, x)
         case GlobalAverage(name):
             return layers.GlobalAveragePooling2D(name=name)(x)
         case Dropout(name, rate):
@@ -134,42 +135,42 @@ def _apply(row: Layer, x: Tensor) -> Tensor:
             return layers.Dense(units, name=name)(x)
 
 
-def _conv(row: Conv, x: Tensor) -> Tensor:
+def _conv(layer: Conv, x: Tensor) -> Tensor:
     x = layers.Conv2D(
-        row.filters,
-        row.size,
-        row.stride,
+        layer.filters,
+        layer.size,
+        layer.stride,
         padding="same",
-        use_bias=not row.batch_norm,
+        use_bias=not layer.batch_norm,
         kernel_initializer="he_normal",
-        name=row.name,
+        name=layer.name,
     )(x)
-    if row.batch_norm:
-        x = layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, name=f"{row.name}_bn")(x)
-    match row.activation:
+    if layer.batch_norm:
+        x = layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, name=f"{layer.name}_bn")(x)
+    match layer.activation:
         case "leaky":
-            return layers.LeakyReLU(LEAKY_SLOPE, name=f"{row.name}_leaky")(x)
+            return layers.LeakyReLU(LEAKY_SLOPE, name=f"{layer.name}_leaky")(x)
         case "relu":
-            return layers.ReLU(name=f"{row.name}_relu")(x)
+            return layers.ReLU(name=f"{layer.name}_relu")(x)
         case "linear":
             return x
 
 
-def _inception(row: Inception, x: Tensor) -> Tensor:
+def _inception(layer: Inception, x: Tensor) -> Tensor:
     joined = []
-    for branch, convs in convolutions(row).items():
-        y = layers.MaxPooling2D(3, 1, padding="same", name=f"{row.name}_pool")(x) if branch == "pooled" else x
+    for branch, convs in convolutions(layer).items():
+        y = layers.MaxPooling2D(3, 1, padding="same", name=f"{layer.name}_pool")(x) if branch == "pooled" else x
         for conv in convs:
             y = _conv(conv, y)
         joined.append(y)
-    return layers.Concatenate(name=row.name)(joined)
+    return layers.Concatenate(name=layer.name)(joined)
 
 
-def _local_response_norm(row: LocalResponseNorm, x: Tensor) -> Tensor:
-    channels, half = x.shape[-1], row.size // 2
+def _local_response_norm(layer: LocalResponseNorm, x: Tensor) -> Tensor:
+    channels, half = x.shape[-1], layer.size // 2
     squares = ops.pad(ops.square(x), ((0, 0), (0, 0), (0, 0), (half, half)))
-    total = sum(squares[..., i : i + channels] for i in range(row.size))
-    return x / ops.power(row.bias + row.alpha / row.size * total, row.beta)
+    total = sum(squares[..., i : i + channels] for i in range(layer.size))
+    return x / ops.power(layer.bias + layer.alpha / layer.size * total, layer.beta)
 
 
 def get_parameters(model: keras.Model) -> dict[str, NDArray[np.float32]]:
@@ -177,7 +178,7 @@ def get_parameters(model: keras.Model) -> dict[str, NDArray[np.float32]]:
     return {name: np.array(ops.convert_to_numpy(v)) for name, v in _variables(model).items()}
 
 
-def set_parameters(model: keras.Model, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+def set_parameters(model: keras.Model, arrays: Parameters) -> None:
     """Copy parameters into a model; a missing array is a ``KeyError``, another shape a ``ValueError``."""
     for name, variable in _variables(model).items():
         variable.assign(arrays[name])
@@ -185,21 +186,3 @@ def set_parameters(model: keras.Model, arrays: Mapping[str, NDArray[np.float32]]
 
 def _variables(model: keras.Model) -> dict[str, Any]:
     return {f"{layer.name}/{v.name}": v for layer in model.layers for v in layer.weights}
-
-
-def calibrate(model: keras.Model, pixels: NDArray[np.uint8]) -> None:
-    """Set every batch normalisation to the statistics of these pictures, in one pass from the first to the last.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Takes pictures in 0..1.
-    pixels : ndarray of uint8, shape (n, side_px, side_px, 3)
-    """
-    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0  # the moving statistics become those of the batch
-    model(ops.cast(pixels, "float32") / 255, training=True)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

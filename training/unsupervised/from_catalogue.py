@@ -1,4 +1,4 @@
-"""Fit a model to a catalogue without training: decode a sample of its photos, calibrate, choose thresholds."""
+"""A model without training for one catalogue: decode a sample of its photos and fit."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.errors import BadCatalogue, UndecodableImage
-from lookalike.ingest.catalogue.entries import Entry
 from lookalike.ingest.catalogue.reader import Catalogue, read_photo
+from lookalike.ingest.catalogue.entries import Entry
 from lookalike.ingest.photos.decode import decode
-from lookalike.model.fit import fit
-from lookalike.model.folder import save
+from lookalike.model.descriptor import Pixels
+from lookalike.model.saved_model import save
+from lookalike.training.unsupervised.fit import fit
 
 # The medians of 1,000 photos are known to 1.6 % of the rows (binomial), so a bit stays balanced within that.
-SAMPLE = 1000
+DEFAULT_SAMPLE_PHOTOS = 1000
 # A sample is drawn from the first so many rows: enough to be varied, few enough to be read at once.
-DRAWN_FROM = 100_000
-INPUT_PX = 128
+MAX_ROWS_DRAWN_FROM = 100_000
+DEFAULT_INPUT_PX = 128
 
 
 def fit_on_catalogue(
     catalogue: Catalogue,
     folder: Path,
     name: str = "untrained",
-    sample: int = SAMPLE,
+    sample: int = DEFAULT_SAMPLE_PHOTOS,
     seed: int = 0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
@@ -36,7 +36,7 @@ def fit_on_catalogue(
     Parameters
     ----------
     sample : int
-        How many photos to look at. One catalogue and seed give one model.
+        How many photos to fit to. One catalogue and seed give one model.
     progress : callable
         Called with 1 for each photo read.
 
@@ -51,12 +51,12 @@ def fit_on_catalogue(
     save(fit(np.stack(photos), name=name, seed=seed), folder)
 
 
-def _photos(catalogue: Catalogue, seed: int, progress: Callable[[int], None]) -> Iterator[NDArray[np.uint8]]:
+def _photos(catalogue: Catalogue, seed: int, progress: Callable[[int], None]) -> Iterator[Pixels]:
     """Decode photos in random order; what cannot be read is passed over here and reported by the encoding job."""
-    entries = [row for row in itertools.islice(catalogue, DRAWN_FROM) if isinstance(row, Entry)]
-    for place in np.random.default_rng(seed).permutation(len(entries)):
+    entries = [row for row in itertools.islice(catalogue, MAX_ROWS_DRAWN_FROM) if isinstance(row, Entry)]
+    for index in np.random.default_rng(seed).permutation(len(entries)):
         try:
-            photo = decode(read_photo(entries[place].photo, catalogue.root), INPUT_PX)
+            photo = decode(read_photo(entries[index].photo, catalogue.root), DEFAULT_INPUT_PX)
         except UndecodableImage:
             continue
         progress(1)

@@ -1,13 +1,16 @@
-"""The words that a network's table is written in.
+"""The layers that a network's table is written in.
 
-A table is a tuple of these rows, read top to bottom; it holds no Keras object, so a weights file can be checked
+A table is a tuple of these, applied from first to last; it holds no Keras object, so a weights file can be checked
 against it without TensorFlow. ``filters`` are those of the published network; a width multiplier scales them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 Activation = Literal["leaky", "relu", "linear"]
 
@@ -84,6 +87,9 @@ class Dense(NamedTuple):
 Layer = Conv | MaxPool | LocalResponseNorm | Inception | GlobalAverage | Dropout | Dense
 Table = Sequence[Layer]
 
+Parameters = Mapping[str, NDArray[np.float32]]
+"""A network's arrays, named and shaped as ``parameter_shapes`` says."""
+
 
 def scaled(filters: int, width: float) -> int:
     """Scale a number of filters by a width multiplier, to a multiple of 8 (one vector register), at least 8.
@@ -103,39 +109,52 @@ def truncated(table: Table, deepest: Sequence[str]) -> Table:
     ValueError
         The table has no such layer.
     """
-    names = [row.name for row in table]
+    names = [layer.name for layer in table]
     missing = sorted(set(deepest) - set(names))
     if missing:
         raise ValueError(f"this network has no layer {', '.join(missing)}")
     return table[: 1 + max((names.index(name) for name in deepest), default=-1)]
 
 
-def convolutions(row: Inception) -> dict[str, tuple[Conv, ...]]:
+def convolutions(inception: Inception) -> dict[str, tuple[Conv, ...]]:
     """Name the convolutions of an Inception's four branches, in the order in which the branches are joined."""
 
     def conv(part: str, filters: int, size: int) -> Conv:
-        return Conv(f"{row.name}_{part}", filters, size, 1, batch_norm=False, activation="relu")
+        return Conv(f"{inception.name}_{part}", filters, size, 1, batch_norm=False, activation="relu")
 
     return {
-        "1x1": (conv("1x1", row.ones, 1),),
-        "3x3": (conv("3x3_reduce", row.threes_reduce, 1), conv("3x3", row.threes, 3)),
-        "5x5": (conv("5x5_reduce", row.fives_reduce, 1), conv("5x5", row.fives, 5)),
-        "pooled": (conv("pooled", row.pooled, 1),),
+        "1x1": (conv("1x1", inception.ones, 1),),
+        "3x3": (conv("3x3_reduce", inception.threes_reduce, 1), conv("3x3", inception.threes, 3)),
+        "5x5": (conv("5x5_reduce", inception.fives_reduce, 1), conv("5x5", inception.fives, 5)),
+        "pooled": (conv("pooled", inception.pooled, 1),),
     }
 
 
 def channels(table: Table, inputs: int = 3) -> dict[str, int]:
     """Say how many channels each layer of a table puts out, by name."""
     out: dict[str, int] = {}
-    for row in table:
-        match row:
+    for layer in table:
+        match layer:
             case Conv():
-                inputs = row.filters
+                inputs = layer.filters
             case Inception():
-                inputs = row.ones + row.threes + row.fives + row.pooled
+                inputs = layer.ones + layer.threes + layer.fives + layer.pooled
             case Dense():
-                inputs = row.units
-        out[row.name] = inputs
+                inputs = layer.units
+        out[layer.name] = inputs
+    return out
+
+
+def sides(table: Table, side_px: int) -> dict[str, int]:
+    """Say how many cells each side of a layer's output plane has, by name, for a square photo of ``side_px``."""
+    out: dict[str, int] = {}
+    for layer in table:
+        match layer:
+            case Conv() | MaxPool():
+                side_px = -(-side_px // layer.stride)
+            case GlobalAverage():
+                side_px = 1
+        out[layer.name] = side_px
     return out
 
 
@@ -149,25 +168,25 @@ def parameter_shapes(table: Table, inputs: int = 3) -> dict[str, tuple[int, ...]
     """
     shapes: dict[str, tuple[int, ...]] = {}
     outputs = channels(table, inputs)
-    for row in table:
-        match row:
+    for layer in table:
+        match layer:
             case Conv():
-                shapes |= _conv_shapes(row, inputs)
+                shapes |= _conv_shapes(layer, inputs)
             case Inception():
-                for branch in convolutions(row).values():
+                for branch in convolutions(layer).values():
                     width = inputs
                     for conv in branch:
                         shapes |= _conv_shapes(conv, width)
                         width = conv.filters
             case Dense(name, units):
                 shapes |= {f"{name}/kernel": (inputs, units), f"{name}/bias": (units,)}
-        inputs = outputs[row.name]
+        inputs = outputs[layer.name]
     return shapes
 
 
-def _conv_shapes(row: Conv, channels: int) -> dict[str, tuple[int, ...]]:
-    per_filter = (row.filters,)
-    kernel: dict[str, tuple[int, ...]] = {f"{row.name}/kernel": (row.size, row.size, channels, row.filters)}
-    if not row.batch_norm:
-        return kernel | {f"{row.name}/bias": per_filter}
-    return kernel | {f"{row.name}_bn/{array}": per_filter for array in BATCH_NORM_ARRAYS}
+def _conv_shapes(conv: Conv, channels: int) -> dict[str, tuple[int, ...]]:
+    per_filter = (conv.filters,)
+    kernel: dict[str, tuple[int, ...]] = {f"{conv.name}/kernel": (conv.size, conv.size, channels, conv.filters)}
+    if not conv.batch_norm:
+        return kernel | {f"{conv.name}/bias": per_filter}
+    return kernel | {f"{conv.name}_bn/{array}": per_filter for array in BATCH_NORM_ARRAYS}
