@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from lookalike import storage
 from lookalike.actors.index.follower import BucketFollower, FollowerTooFarBehind
 from lookalike.actors.index.rows import Rows, Snapshot
-from lookalike.actors.query.merge import ShardHits, UnknownImage
-from lookalike.actors.query.search import Masks, ShardQuery, answer_batch
+from lookalike.actors.query.merge import Reply
+from lookalike.actors.query.query import Query
+from lookalike.actors.query.search import Bitmaps, search_batch
 from lookalike.errors import LookalikeError
 from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.keys import keys_of

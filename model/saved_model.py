@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import BadModel
-from lookalike.files import new_folder
+from lookalike.storage.local import new_folder
 from lookalike.model.backbones.layers import Parameters, Table, channels, parameter_shapes, sides
 from lookalike.model.backbones.registry import network_table
 from lookalike.model.descriptor import Thresholds

@@ -49,7 +49,7 @@ def encode(
     """Encode the photos of CATALOGUE into the store. Killed and started again, it goes on where it was."""
     from lookalike.cluster.deploy.encode import collection_for, encode_and_publish
     from lookalike.ingest.catalogue.reader import Catalogue
-    from lookalike.ingest.store.collection import check_name
+    from lookalike.ingest.store.manifest import check_name
 
     try:
         check_name(collection)

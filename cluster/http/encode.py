@@ -9,7 +9,7 @@ from lookalike.cluster.http.photos import PhotoBody
 from lookalike.cluster.http.schema import CodesView
 from lookalike.cluster.http.state import ChosenCollection
 from lookalike.cluster.http.views import hex_code
-from lookalike.ingest.store.collection import version_of
+from lookalike.ingest.store.manifest import version_of
 
 router = APIRouter(prefix="/v1/collections/{collection}")
 

@@ -20,7 +20,7 @@ from lookalike.cluster.http.schema import (
     StatusView,
 )
 from lookalike.cluster.http.state import ServerState, State
-from lookalike.ingest.store.collection import version_of
+from lookalike.ingest.store.manifest import version_of
 
 router = APIRouter()
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import BadModel
-from lookalike.files import write_atomically
+from lookalike.storage.local import write_atomically
 from lookalike.model.backbones.layers import Conv, Parameters, Table, parameter_shapes
 from lookalike.model.files import opened
 

@@ -139,7 +139,7 @@ def test_save_leaves_nothing_when_it_fails(tmp_path: Path, monkeypatch: pytest.M
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lookalike.files.sync", full)
+    monkeypatch.setattr("lookalike.storage.local.sync", full)
     with pytest.raises(OSError, match="No space left"):
         save(tiny_model(), tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
