@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import BadCatalogue, UndecodableImage
+from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.ingest.catalogue.entries import Entry
-from lookalike.ingest.catalogue.reader import Catalogue, read_photo
 from lookalike.ingest.photos.decode import decode
+from lookalike.ingest.photos.fetch import read_photo
 from lookalike.model.fit import fit
 from lookalike.model.folder import save
 

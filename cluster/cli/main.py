@@ -120,7 +120,7 @@ def encode(
     as_json: bool,
 ) -> None:
     """Encode the photos of CATALOGUE into the store. Killed and started again, it goes on where it was."""
-    from lookalike.ingest.catalogue.reader import Catalogue
+    from lookalike.ingest.catalogue.catalogue import Catalogue
     from lookalike.ingest.encode import encode_catalogue
     from lookalike.model.encoder import Encoder
 
@@ -220,7 +220,7 @@ def model() -> None:
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 def fit(catalogue: Path, out: Path, photos: int, seed: int) -> None:
     """Fit an untrained model to a sample of CATALOGUE and save it in the folder OUT."""
-    from lookalike.ingest.catalogue.reader import Catalogue
+    from lookalike.ingest.catalogue.catalogue import Catalogue
     from lookalike.training.fit import fit_on_catalogue
 
     with _progress("looking at", photos, "photo") as advance:

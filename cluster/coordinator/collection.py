@@ -34,9 +34,10 @@ from lookalike.cluster.coordinator.writer import Writer
 from lookalike.cluster.http.schema import ImageFields, SearchOptions
 from lookalike.cluster.settings import Settings
 from lookalike.errors import LookalikeError, UndecodableImage
+from lookalike.ingest.attributes import Attributes
 from lookalike.ingest.catalogue.entries import Entry
-from lookalike.ingest.catalogue.reader import read_photo
 from lookalike.ingest.photos.decode import decode, media_type
+from lookalike.ingest.photos.fetch import read_photo
 from lookalike.ingest.store.collection import Store
 from lookalike.ingest.store.keys import bucket_of, keys_of
 from lookalike.model.spec import ModelSpec
@@ -126,14 +127,9 @@ class Collection:
     async def put(self, image_id: str, fields: ImageFields) -> None:
         """Store an image with its photo; durable on return."""
         codes = await self.encode(fields.image)
-        entry = Entry(
-            image_id=image_id,
-            photo="",
-            listing_id=fields.listing_id or image_id,
-            group="/".join(name.strip() for name in fields.group.split("/") if name.strip()),
-            **fields.model_dump(exclude={"image", "listing_id", "group"}),
-        )
-        await self._writer.put(entry, _as_bytes(fields.image), codes)
+        given = fields.model_dump(exclude={"image", "listing_id"})
+        attributes = Attributes(listing_id=fields.listing_id or image_id, **given)
+        await self._writer.put(Entry(image_id, "", attributes), _as_bytes(fields.image), codes)
 
     async def delete(self, image_id: str) -> None:
         """Remove an image, and its photo if it was uploaded; durable on return."""

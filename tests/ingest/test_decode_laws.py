@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -35,6 +35,7 @@ WHOLE = {name: images.decode(photo, SIDE_PX) for name, photo in PHOTOS.items()}
 
 
 @pytest.mark.parametrize("name", PHOTOS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_cut_off_file_is_an_error_or_the_whole_picture(name: str, data: st.DataObject) -> None:
     photo = PHOTOS[name]
@@ -49,6 +50,7 @@ def test_a_cut_off_file_is_an_error_or_the_whole_picture(name: str, data: st.Dat
 
 
 @pytest.mark.parametrize("name", PHOTOS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_damage_gives_a_picture_or_a_reason(name: str, data: st.DataObject) -> None:
     photo = bytearray(PHOTOS[name])
@@ -59,6 +61,7 @@ def test_damage_gives_a_picture_or_a_reason(name: str, data: st.DataObject) -> N
         assert images.decode(bytes(photo), SIDE_PX).shape == (SIDE_PX, SIDE_PX, 3)
 
 
+@settings(deadline=None)
 @given(width=st.integers(8, 90), height=st.integers(8, 90), side_px=st.integers(1, 70))
 def test_a_plain_picture_stays_plain_at_any_size(width: int, height: int, side_px: int) -> None:
     buffer = io.BytesIO()

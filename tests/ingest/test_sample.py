@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from lookalike.errors import BadCatalogue
-from lookalike.ingest.catalogue.reader import Catalogue, Entry, read_photo
+from lookalike.ingest.catalogue.catalogue import Catalogue, Entry
 from lookalike.ingest.demo import garments, sample
-from lookalike.ingest.photos import decode as images
+from lookalike.ingest.photos.decode import decode
+from lookalike.ingest.photos.fetch import read_photo
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -47,11 +48,11 @@ def test_it_is_a_catalogue_without_a_problem_and_its_truth_agrees_with_its_colum
     assert len(entries) == catalogue.estimate() == 240
     assert catalogue.ignored_columns == ["kind", "pattern", "cluster"]
     for entry, row in zip(entries, rows(drawn), strict=True):
-        assert row["cluster"] == f"{row['pattern']} {entry.colour} {row['kind']}"
-        assert entry.image_id.startswith(entry.listing_id + "/")
-        assert entry.price is not None
-        assert entry.lat is not None
-        assert entry.created_at is not None
+        assert row["cluster"] == f"{row['pattern']} {entry.attributes.colour} {row['kind']}"
+        assert entry.image_id.startswith(entry.attributes.listing_id + "/")
+        assert entry.attributes.price is not None
+        assert entry.attributes.lat is not None
+        assert entry.attributes.created_at is not None
     assert any(entry.image_id.endswith("/2") for entry in entries)
 
 
@@ -82,7 +83,7 @@ def test_plain_garments_of_one_colour_are_nearest_to_each_other(drawn: Path) -> 
     plain = [row for row in rows(drawn) if row["pattern"] == "plain"]
     colours = np.array([row["colour"] for row in plain])
     listings = np.array([row["listing_id"] for row in plain])
-    seen = np.stack([middle_colour(images.decode(read_photo(row["file"], drawn), 48)) for row in plain])
+    seen = np.stack([middle_colour(decode(read_photo(row["file"], drawn), 48)) for row in plain])
     apart = np.abs(seen[:, None] - seen[None]).sum(axis=-1)
     apart[listings[:, None] == listings] = np.inf  # another listing's photo must be found
     nearest = colours[apart.argmin(axis=1)]
