@@ -32,7 +32,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sample.draw(tmp_path_factory.mktemp("sample") / "new" / "folder", images=240, seed=3)
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(drawn: Path, tmp_path: Path) -> None:
+def test_draw_gives_the_same_bytes_for_a_seed_and_others_for_another(drawn: Path, tmp_path: Path) -> None:
     again = sample.draw(tmp_path / "again", images=20, seed=3)
     other = sample.draw(tmp_path / "other", images=20, seed=4)
     first, same, different = (digests(folder / "images") for folder in (drawn, again, other))
@@ -42,7 +42,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(drawn: Path,
     assert rows(again) == rows(drawn)[:20]
 
 
-def test_it_is_a_catalogue_without_a_problem_and_its_truth_agrees_with_its_columns(drawn: Path) -> None:
+def test_draw_makes_a_catalogue_without_a_problem_whose_truth_agrees_with_its_columns(drawn: Path) -> None:
     catalogue = Catalogue.open(drawn)
     entries = [entry for entry in catalogue if isinstance(entry, Entry) and not entry.notes]
     assert len(entries) == catalogue.estimate() == 240
@@ -56,7 +56,7 @@ def test_it_is_a_catalogue_without_a_problem_and_its_truth_agrees_with_its_colum
     assert any(entry.image_id.endswith("/2") for entry in entries)
 
 
-def test_clusters_have_eight_to_twelve_photos_of_several_listings(drawn: Path) -> None:
+def test_draw_makes_clusters_of_eight_to_twelve_photos_of_several_listings(drawn: Path) -> None:
     clusters: dict[str, list[str]] = {}
     for row in rows(drawn):
         clusters.setdefault(row["cluster"], []).append(row["listing_id"])
@@ -65,7 +65,7 @@ def test_clusters_have_eight_to_twelve_photos_of_several_listings(drawn: Path) -
     assert all(8 <= len(listings) <= 12 and len(set(listings)) >= 3 for listings in whole)
 
 
-def test_every_kind_is_drawn_inside_its_frame_and_has_a_place_in_the_tree() -> None:
+def test_garments_lie_inside_their_frame_and_in_the_tree() -> None:
     assert set(sample._LEVELS) == set(garments.KINDS)
     for kind, made in garments.KINDS.items():
         for seed in range(20):
@@ -79,7 +79,7 @@ def middle_colour(pixels: np.ndarray) -> np.ndarray:
     return np.median(pixels[third:-third, third:-third].reshape(-1, 3), axis=0)
 
 
-def test_plain_garments_of_one_colour_are_nearest_to_each_other(drawn: Path) -> None:
+def test_draw_makes_plain_garments_of_one_colour_nearest_to_each_other(drawn: Path) -> None:
     plain = [row for row in rows(drawn) if row["pattern"] == "plain"]
     colours = np.array([row["colour"] for row in plain])
     listings = np.array([row["listing_id"] for row in plain])
@@ -92,7 +92,7 @@ def test_plain_garments_of_one_colour_are_nearest_to_each_other(drawn: Path) -> 
     assert np.mean(nearest == colours) > max(0.8, chance + 0.3)
 
 
-def test_nothing_is_drawn_twice_and_what_is_missing_is_drawn_again(tmp_path: Path) -> None:
+def test_draw_draws_nothing_twice_and_what_is_missing_again(tmp_path: Path) -> None:
     folder = sample.draw(tmp_path / "s", images=6)
     before = digests(folder)
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
@@ -106,7 +106,7 @@ def test_nothing_is_drawn_twice_and_what_is_missing_is_drawn_again(tmp_path: Pat
     assert done == [1] * 6
 
 
-def test_killed_in_the_middle_and_started_again(tmp_path: Path) -> None:
+def test_draw_completes_what_a_killed_call_began(tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     child = multiprocessing.get_context("spawn").Process(target=sample.draw, args=(folder, 60))
     child.start()
@@ -123,7 +123,7 @@ def test_killed_in_the_middle_and_started_again(tmp_path: Path) -> None:
     assert len(list(Catalogue.open(folder))) == 60
 
 
-def test_a_folder_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
+def test_draw_touches_no_folder_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(BadCatalogue, match="not empty"):
         sample.draw(tmp_path, images=1)
