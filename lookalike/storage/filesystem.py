@@ -19,7 +19,6 @@ from .backend import Info, Version
 from .local import (
     DRAFT_NAME,
     NO_HARD_LINKS,
-    Draft,
     draft_of,
     hold,
     make_folder,
@@ -163,19 +162,8 @@ def create_file(location: Location) -> Iterator[BinaryIO]:
         with _writing(location):
             make_folder(path.parent)
             draft = stack.enter_context(draft_of(path))
-        writer = _Writer(draft, location)
-        file = io.BufferedWriter(writer, BUFFER_BYTES)
-        try:
-            yield cast(BinaryIO, file)
-            if not file.closed:
-                file.flush()
-        except BaseException:
-            writer.abandon()
-            raise
-        finally:
-            file.close()
-        if writer.error is not None:  # the block went on after a write that had failed
-            raise writer.error
+        with buffered(draft.descriptor, location) as file:
+            yield file
         with _writing(location):
             local.disk.fsync(draft.descriptor, draft.path)
             _link(draft.path, location)
@@ -183,16 +171,40 @@ def create_file(location: Location) -> Iterator[BinaryIO]:
         sync(path.parent)
 
 
+@contextlib.contextmanager
+def buffered(descriptor: int, location: Location) -> Iterator[BinaryIO]:
+    """Give a buffered file that writes to ``descriptor``, which stays open; all is written when the block ends.
+
+    Raises
+    ------
+    StorageUnavailable
+        A write failed; also at the end of a block that went on all the same.
+    """
+    writer = Writer(descriptor, location)
+    file = io.BufferedWriter(writer, BUFFER_BYTES)
+    try:
+        yield cast(BinaryIO, file)
+        if not file.closed:
+            file.flush()
+    except BaseException:
+        writer.abandon()
+        raise
+    finally:
+        file.close()
+    if writer.error is not None:
+        raise writer.error
+
+
 def presigned_url(location: Location, expires_s: int) -> str | None:  # noqa: ARG001 - no server gives out local files
     return None
 
 
-class _Writer(io.RawIOBase):
-    """Writes a draft. Closing it does not end the draft, so the block that writes may close its file."""
+class Writer(io.RawIOBase):
+    """Writes to a descriptor and raises our errors. Closing it closes nothing, so the block may close its file."""
 
-    def __init__(self, draft: Draft, location: Location) -> None:
+    def __init__(self, descriptor: int, location: Location) -> None:
         self.error: LookalikeError | None = None
-        self._draft = draft
+        self._descriptor = descriptor
         self._location = location
         self._offset = 0
         self._abandoned = False
@@ -206,7 +218,7 @@ class _Writer(io.RawIOBase):
             return memoryview(content).nbytes
         try:
             with _writing(self._location):
-                written = local.disk.write(self._draft.descriptor, content, self._offset)
+                written = local.disk.write(self._descriptor, content, self._offset)
         except LookalikeError as error:
             self.error = error
             self._abandoned = True
@@ -218,7 +230,7 @@ class _Writer(io.RawIOBase):
         base = {
             os.SEEK_SET: 0,
             os.SEEK_CUR: self._offset,
-            os.SEEK_END: os.fstat(self._draft.descriptor).st_size,
+            os.SEEK_END: os.fstat(self._descriptor).st_size,
         }[whence]
         self._offset = base + offset
         return self._offset
