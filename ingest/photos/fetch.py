@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import os
 import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from lookalike import storage
 from lookalike.errors import NotFound, StorageUnavailable, TooLarge, UndecodableImage
 from lookalike.ingest.photos.decode import MAX_BYTES
 from lookalike.ingest.photos.location import is_url, normal_photo
-from lookalike.storage.location import Location
+from lookalike.storage import Location
+
+T = TypeVar("T")
+
+SLOW_S = 2.0  # a refusal that comes sooner (access denied, no such host) may be had for every photo
+MAX_FAILURES = 3
+PAUSE_S = 60.0
 
 
 def read_photo(photo: str, root: Location | Path, *, allow_private: bool = False) -> bytes:
-    """Read the file of a photo.
+    """Read the file of one photo.
 
     Parameters
     ----------
@@ -68,6 +78,66 @@ def source_identity(photo: str, root: Location | Path) -> str:
     except OSError as error:
         raise UndecodableImage(f"cannot be read: {error.strerror}") from error
     return f"{location} {info.version} {info.size_bytes}"
+
+
+@dataclass(slots=True)
+class _Circuit:
+    """What is known of a bucket or host: slow failures in a row, and until when it is not asked."""
+
+    failures: int = 0
+    retry_at_s: float = 0.0
+
+
+class PhotoReader:
+    """Read the photos of a catalogue, one after the other or in threads, past hosts that do not answer.
+
+    A photo at a bucket or host that is down costs up to 30 s. After `MAX_FAILURES` such photos in a row, those of
+    the same host are given up at once for `PAUSE_S`, then one is tried again (a circuit breaker). The first
+    failures say why, and those given up say so: whoever counts the problems sees all of them.
+    """
+
+    def __init__(
+        self, root: Location | Path, *, allow_private: bool = False, slow_s: float = SLOW_S, pause_s: float = PAUSE_S
+    ) -> None:
+        self._root = root
+        self._allow_private = allow_private
+        self._slow_s = slow_s
+        self._pause_s = pause_s
+        self._circuits: dict[str, _Circuit] = {}
+
+    def read(self, photo: str) -> bytes:
+        """As `read_photo`."""
+        return self._guarded(photo, lambda: read_photo(photo, self._root, allow_private=self._allow_private))
+
+    def identity(self, photo: str) -> str:
+        """As `source_identity`."""
+        return self._guarded(photo, lambda: source_identity(photo, self._root))
+
+    def _guarded(self, photo: str, fetch: Callable[[], T]) -> T:
+        location = _location(photo, self._root)
+        if location.is_local:
+            return fetch()
+        host = f"{location.scheme}://{location.host}"
+        circuit = self._circuits.setdefault(host, _Circuit())
+        started = time.monotonic()
+        if circuit.failures >= MAX_FAILURES:
+            if started < circuit.retry_at_s:
+                raise UndecodableImage(
+                    f"unreachable: {host} did not answer {circuit.failures} times, so it was not tried"
+                )
+            circuit.retry_at_s = started + self._pause_s  # the other threads go on giving up while this one tries
+        try:
+            answer = fetch()
+        except UndecodableImage as error:
+            now = time.monotonic()
+            if isinstance(error.__cause__, StorageUnavailable) and now - started >= self._slow_s:
+                circuit.failures += 1
+                circuit.retry_at_s = now + self._pause_s
+            else:
+                circuit.failures = 0
+            raise
+        circuit.failures = 0
+        return answer
 
 
 def _location(photo: str, root: Location | Path) -> Location:
