@@ -29,8 +29,8 @@ import squeezenet
 from model_quality import Judge, packed_distances, short_recall, weighted_distances
 from numpy.typing import NDArray
 
-from lookalike.ingest.catalogue.reader import read_photo
 from lookalike.ingest.photos.decode import decode
+from lookalike.ingest.photos.fetch import read_photo
 from lookalike.model import keras_runtime
 from lookalike.model.descriptor import Pixels, unpack
 from lookalike.model.encoder import Encoder

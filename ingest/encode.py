@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -23,9 +23,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lookalike.errors import UndecodableImage
+from lookalike.ingest.attributes import Attributes
+from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.ingest.catalogue.entries import Entry, Problem
-from lookalike.ingest.catalogue.reader import Catalogue, read_photo
 from lookalike.ingest.photos.decode import decode
+from lookalike.ingest.photos.fetch import read_photo
 from lookalike.ingest.store.collection import Store, codes_column
 from lookalike.ingest.store.keys import keys_of
 from lookalike.model.descriptor import Descriptors
@@ -179,7 +181,7 @@ def _load(row: Entry | Problem, root: Path, side_px: int, known: _Fingerprints) 
 def _fingerprint(entry: Entry, path: Path) -> int:
     """Hash all that decides a row: its fields, and its file's place, size and time of change."""
     stat = path.stat()
-    told = json.dumps([*map(str, astuple(entry)), str(path), stat.st_size, stat.st_mtime_ns])
+    told = json.dumps([repr(entry), str(path), stat.st_size, stat.st_mtime_ns])
     return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest(), "little")
 
 
@@ -188,12 +190,9 @@ def rows_table(
 ) -> pa.Table:
     """Put entries and their descriptors together as rows of the store."""
     columns: dict[str, object] = {
-        name: [getattr(entry, name) for entry in entries]
-        for name in (
-            *("image_id", "listing_id", "group", "title", "description"),
-            *("price", "lat", "lon", "created_at", "colour", "brand"),
-        )
+        name: [getattr(entry.attributes, name) for entry in entries] for name in Attributes.model_fields
     }
+    columns["image_id"] = [entry.image_id for entry in entries]
     columns["key"] = keys_of([entry.image_id for entry in entries])
     columns["photo"] = locations
     columns["fingerprint"] = np.array(fingerprints, np.uint64)

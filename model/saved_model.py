@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import BadModel
-from lookalike.storage.local import new_folder
 from lookalike.model.backbones.layers import Parameters, Table, channels, parameter_shapes, sides
 from lookalike.model.backbones.registry import network_table
 from lookalike.model.descriptor import Thresholds
 from lookalike.model.features import colour
 from lookalike.model.files import ArrayType, max_archive_bytes, parse_arrays, read_bytes
 from lookalike.model.spec import COLOUR_SOURCE, MAX_SPEC_BYTES, SPEC_FILE, ComponentSpec, ModelSpec, parse_source
+from lookalike.storage.local import new_folder
 
 THRESHOLDS_FILE = "thresholds.npz"
 PARAMETERS_FILE = "parameters.npz"

@@ -47,8 +47,9 @@ def encode(
     as_json: bool,
 ) -> None:
     """Encode the photos of CATALOGUE into the store. Killed and started again, it goes on where it was."""
-    from lookalike.cluster.deploy.encode import collection_for, encode_and_publish
     from lookalike.ingest.catalogue.reader import Catalogue
+
+    from lookalike.cluster.deploy.encode import collection_for, encode_and_publish
     from lookalike.ingest.store.manifest import check_name
 
     try:

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike import storage
 from lookalike.actors.placement import cut
 from lookalike.actors.query.query import Descriptor, Query, SearchOptions, in_hundredths
+from lookalike.actors.writer import NewImage
 from lookalike.cluster.coordinator.batching import BatchingQueue
 from lookalike.cluster.coordinator.search import (
     Answer,
@@ -21,16 +22,17 @@ from lookalike.cluster.coordinator.search import (
     UnknownImageError,
     shard_queue,
 )
-from lookalike.cluster.coordinator.writer import Writer
+from lookalike.cluster.coordinator.writes import WriteQueue, WriterCalls
 from lookalike.cluster.settings import Settings
 from lookalike.errors import LookalikeError, UndecodableImage
 from lookalike.ingest.attributes import Attributes
-from lookalike.ingest.catalogue.entries import Entry
-from lookalike.ingest.catalogue.reader import read_photo
 from lookalike.ingest.photos.decode import decode, media_type
-from lookalike.ingest.store.collection import Store
+from lookalike.ingest.photos.fetch import read_photo
+from lookalike.ingest.photos.location import is_url
+from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.keys import bucket_of, keys_of
 from lookalike.model.spec import ModelSpec
+from lookalike.storage import Location
 
 Pixels = NDArray[np.uint8]
 # Encodes photos, each uint8 (side, side, 3), in their order; raises EncoderUnavailableError where it cannot.
@@ -41,6 +43,8 @@ Encode = Callable[[Sequence[Pixels]], Awaitable[Sequence[Descriptor]]]
 MAX_DECODING = 4
 # A call of 16 photos keeps two cores busy for 40 ms; more would only let the first wait for the last.
 MAX_PHOTOS_PER_CALL = 16
+PRESIGNED_FOR_S = 300
+SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}
 
 
 class PhotoGoneError(LookalikeError):
@@ -71,33 +75,36 @@ class PhotoUrl:
 
 
 @dataclass(frozen=True)
-class Collection:
+class ServedCollection:
     """One collection as the routes see it. Build it with ``connect``."""
 
-    store: Store
-    spec: ModelSpec
+    store: Collection
     candidates_per_hit: int
     photo_redirects: bool
     _search: ShardedSearch
-    _writer: Writer
+    _writes: WriteQueue
     _encoder: BatchingQueue[Pixels, Descriptor]
     _decoders: ThreadPoolExecutor
 
     @classmethod
     def connect(
-        cls, store: Store, settings: Settings, shards: Sequence[Sequence[ShardReplica]], encode: Encode
-    ) -> Collection:
-        """Put a collection together from its store, the replicas of each of its shards, and its encoder."""
+        cls,
+        store: Collection,
+        settings: Settings,
+        shards: Sequence[Sequence[ShardReplica]],
+        encode: Encode,
+        writer: WriterCalls,
+    ) -> ServedCollection:
+        """Put a collection together from its store, the replicas of each of its shards, encoder and writer."""
         buckets = store.manifest.buckets
         holder = {bucket: shard for shard, held in enumerate(cut(buckets, len(shards))) for bucket in held}
         queues = [shard_queue(replicas, settings.shard_timeout_s) for replicas in shards]
         return cls(
             store=store,
-            spec=ModelSpec.load(store.model_folder),
             candidates_per_hit=settings.candidates_per_hit,
             photo_redirects=settings.photo_redirects,
             _search=ShardedSearch(queues, lambda image_id: holder[int(bucket_of(keys_of([image_id]), buckets)[0])]),
-            _writer=Writer(store),
+            _writes=WriteQueue(writer),
             _encoder=BatchingQueue(encode, lambda _: MAX_PHOTOS_PER_CALL),
             _decoders=ThreadPoolExecutor(MAX_DECODING, thread_name_prefix="decode"),
         )
@@ -105,7 +112,12 @@ class Collection:
     @property
     def name(self) -> str:
         """The collection's name, as in a path."""
-        return self.store.collection
+        return self.store.name
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that made its codes."""
+        return self.store.spec
 
     def query(self, options: SearchOptions, target: str | Descriptor) -> Query:
         """Make the query for a target: the id of a stored image, or the codes of a photo.
@@ -148,13 +160,12 @@ class Collection:
     async def put(self, image_id: str, attributes: Attributes, photo: bytes) -> None:
         """Store an image with its photo, in place of one with the same id; durable on return."""
         codes = await self.encode(photo)
-        given = {name: getattr(attributes, name) for name in Attributes.model_fields}
-        entry = Entry(image_id=image_id, photo="", **given | {"listing_id": attributes.listing_id or image_id})
-        await self._writer.put(entry, photo, codes)
+        suffix = SUFFIXES[media_type(photo) or "image/jpeg"]
+        await self._writes.put(NewImage(image_id, attributes, photo, suffix, codes.short, codes.long))
 
     async def delete(self, image_id: str) -> None:
         """Remove an image, and its photo if it was uploaded; durable on return."""
-        if not await self._writer.delete(image_id):
+        if not await self._writes.delete(image_id):
             raise UnknownImageError(image_id)
 
     async def image(self, image_id: str) -> Mapping[str, object]:
@@ -169,13 +180,12 @@ class Collection:
         PhotoGoneError
             The file is gone, or is no photo any more.
         """
-        location = str((await self._row(image_id, ["photo"]))["photo"])
-        url = _url_of(location) if self.photo_redirects else None
-        if url is not None:
+        photo = str((await self._row(image_id, ["photo"]))["photo"])
+        root, name = await asyncio.to_thread(self.store.sources.resolve, photo)
+        if self.photo_redirects and (url := _url_of(root / name)) is not None:
             return PhotoUrl(url)
-        path = Path(location)
         try:
-            content = await asyncio.to_thread(read_photo, path.name, path.parent)
+            content = await asyncio.to_thread(read_photo, name if not is_url(photo) else photo, root)
         except UndecodableImage as error:
             raise PhotoGoneError(f"the photo of {image_id}: {error}") from error
         kind = media_type(content)
@@ -190,6 +200,6 @@ class Collection:
         return found[image_id]
 
 
-def _url_of(location: str) -> str | None:
+def _url_of(location: Location) -> str | None:
     """Return the URL by which a client can fetch a photo without us, or None: the photo is read and sent."""
-    return location if location.startswith("https://") else None
+    return str(location) if location.scheme == "https" else storage.presigned_url(location, PRESIGNED_FOR_S)

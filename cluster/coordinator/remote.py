@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import cast
 
 import numpy as np
@@ -15,9 +15,11 @@ from ray.serve.handle import DeploymentHandle
 
 from lookalike.actors.query.merge import Reply
 from lookalike.actors.query.query import Descriptor, Query
+from lookalike.actors.writer import NewImage
 from lookalike.cluster.coordinator.collection import Encode, EncoderUnavailableError, Pixels
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError
 from lookalike.cluster.coordinator.search import ShardReplica
+from lookalike.cluster.coordinator.writes import WriterUnavailableError
 
 ENCODER_TIMEOUT_S = 20.0
 _ENCODER_GONE = (RayActorError, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError)
@@ -37,6 +39,25 @@ def shard_replica(actor: ActorHandle) -> ShardReplica:
             raise
 
     return call
+
+
+class RemoteWriter:
+    """Call the writer of a collection. Raises ``WriterUnavailableError`` where it is gone: a write may have been done."""
+
+    def __init__(self, actor: ActorHandle) -> None:
+        self._actor = actor
+
+    async def put(self, images: Sequence[NewImage]) -> None:
+        await self._call(self._actor.put.remote(images))
+
+    async def delete(self, image_ids: Sequence[str]) -> Sequence[bool]:
+        return cast(Sequence[bool], await self._call(self._actor.delete.remote(image_ids)))
+
+    async def _call(self, in_flight: Awaitable[object]) -> object:
+        try:
+            return await in_flight
+        except RayActorError as error:
+            raise WriterUnavailableError("the writer is starting again; the change may be stored: try again") from error
 
 
 def encoder(deployment: DeploymentHandle) -> Encode:

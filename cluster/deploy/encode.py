@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from lookalike.ingest.catalogue.reader import Catalogue
+
 from lookalike.ingest.encode import Report, encode_catalogue
 from lookalike.ingest.store.collection import Store, check_name, collections
 from lookalike.training.unsupervised.from_catalogue import SAMPLE, fit_on_catalogue

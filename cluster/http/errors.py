@@ -20,8 +20,9 @@ from lookalike.cluster.coordinator.batching import OverloadedError
 from lookalike.cluster.coordinator.collection import EncoderUnavailableError, PhotoGoneError, UnknownComponentError
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError, ShardUnavailableError
 from lookalike.cluster.coordinator.search import UnknownImageError
+from lookalike.cluster.coordinator.writes import WriterUnavailableError
 from lookalike.cluster.http.schema import ErrorView
-from lookalike.cluster.http.state import UnknownCollectionError
+from lookalike.cluster.http.state import CollectionUnavailableError, UnknownCollectionError
 from lookalike.errors import (
     Conflict,
     DiskFull,
@@ -59,6 +60,8 @@ MEANINGS: Mapping[type[Exception], Meaning] = {
     ShardUnavailableError: Meaning(503, "shard_unavailable"),
     ReplicaLostError: Meaning(503, "shard_unavailable"),
     EncoderUnavailableError: Meaning(503, "encoder_unavailable"),
+    WriterUnavailableError: Meaning(503, "writer_unavailable"),
+    CollectionUnavailableError: Meaning(503, "collection_unavailable", "collection"),
     StorageUnavailable: Meaning(503, "storage_unavailable"),
     StoreUnavailable: Meaning(503, "store_unavailable"),
     DiskFull: Meaning(507, "disk_full"),

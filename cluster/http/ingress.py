@@ -15,13 +15,14 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from lookalike.actors.encoder import EncoderActor
-from lookalike.actors.supervisor import find_supervisor
+from lookalike.actors.supervisor import NAMESPACE, find_supervisor
+from lookalike.actors.writer import find_writer
 from lookalike.cluster.coordinator import remote
-from lookalike.cluster.coordinator.collection import Collection
+from lookalike.cluster.coordinator.collection import ServedCollection
 from lookalike.cluster.http.app import create_app
 from lookalike.cluster.http.state import ServerState
 from lookalike.cluster.settings import Settings
-from lookalike.ingest.store.collection import Store
+from lookalike.ingest.store.collection import Collection
 
 # More requests than this wait in the proxy: each may hold a photo in memory.
 MAX_ONGOING = 256
@@ -33,31 +34,38 @@ class Ingress:
     """Answer HTTP requests."""
 
     def __init__(
-        self, settings: Settings, versions: Mapping[str, str], encoders: Mapping[str, DeploymentHandle]
+        self,
+        settings: Settings,
+        versions: Mapping[str, str],
+        encoders: Mapping[str, DeploymentHandle],
+        unavailable: Mapping[str, str],
     ) -> None:
         supervisor = find_supervisor()
         collections = {
-            name: Collection.connect(
-                Store.open(settings.store, name, versions[name]),
+            name: ServedCollection.connect(
+                Collection.open(settings.root, name, versions[name]),
                 settings,
                 [[remote.shard_replica(replica) for replica in replicas] for replicas in shards],
                 remote.encoder(encoders[name]),
+                remote.RemoteWriter(find_writer(name, versions[name], NAMESPACE)),
             )
             for name, shards in ray.get(supervisor.routes.remote()).items()
         }
-        self._state = ServerState(collections, supervisor.status.remote)
+        self._state = ServerState(collections, supervisor.status.remote, unavailable)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Make the app in the replica."""
         return create_app(self._state)
 
 
-def serve_app(settings: Settings, stores: Mapping[str, Store]) -> serve.Application:
-    """Bind the ingress and an encoder for each collection."""
+def serve_app(
+    settings: Settings, stores: Mapping[str, Collection], unavailable: Mapping[str, str]
+) -> serve.Application:
+    """Bind the ingress and an encoder for each collection; ``unavailable``: reasons of those that are not served."""
     encoder = serve.deployment(EncoderActor, max_ongoing_requests=64, ray_actor_options={"num_cpus": 0})
     encoders = {
-        name: encoder.options(name=f"encoder-{name}").bind(store.model_folder) for name, store in stores.items()
+        name: encoder.options(name=f"encoder-{name}").bind(store.model_location) for name, store in stores.items()
     }
     versions = {name: store.version for name, store in stores.items()}
-    bound: serve.Application = Ingress.bind(settings, versions, encoders)  # type: ignore[attr-defined]
+    bound: serve.Application = Ingress.bind(settings, versions, encoders, dict(unavailable))  # type: ignore[attr-defined]
     return bound

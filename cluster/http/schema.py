@@ -145,7 +145,9 @@ class ShardView(_View):
     replicas: int
     code_bytes: int = Field(description="Codes and keys, counted from the arrays.")
     held_bytes: int = Field(description="All that is held of the rows, counted from the arrays.")
-    rss_bytes: list[int] = Field(description="Resident memory of each answering replica's process, as `pids`.")
+    rss_bytes: list[int] = Field(
+        description="Memory of each answering replica's process as the system counts it, as `pids`."
+    )
     lag_s: float | None = Field(description="How long ago a replica last knew itself up to date with the store.")
     kernel_variant: str | None = Field(description="The instruction set that the kernels run.")
     huge_pages: bool | None
@@ -170,7 +172,9 @@ class CollectionView(_View):
     short_bits: int
     components: dict[str, ComponentView]
     rows: int
-    bytes_per_million: float | None = Field(description="Codes and keys, counted from the arrays.")
+    bytes_per_million: float | None = Field(
+        description="Memory of one replica of each shard as the system counts it, processes included, per million images."
+    )
     shards: list[ShardView]
 
 
@@ -180,6 +184,7 @@ class StatusView(_View):
     version: str
     ready: bool
     collections: list[CollectionView]
+    unavailable: dict[str, str] = Field(description="Collections that are not served, and why.")
 
 
 class HealthView(_View):

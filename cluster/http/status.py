@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from lookalike import __version__
 from lookalike.actors.query.query import in_bits
 from lookalike.actors.shard import ShardStatus
-from lookalike.cluster.coordinator.collection import Collection
+from lookalike.cluster.coordinator.collection import ServedCollection
 from lookalike.cluster.http.schema import (
     CollectionView,
     ComponentView,
@@ -49,13 +49,13 @@ async def status_view(state: ServerState) -> StatusView:
     statuses = await state.shard_statuses()
     views = [_collection_view(collection, statuses.get(name, ())) for name, collection in state.collections.items()]
     ready = all(shard.replicas_answering for view in views for shard in view.shards)
-    return StatusView(version=__version__, ready=ready, collections=views)
+    return StatusView(version=__version__, ready=ready, collections=views, unavailable=dict(state.unavailable))
 
 
-def _collection_view(collection: Collection, statuses: Sequence[Sequence[ShardStatus | None]]) -> CollectionView:
+def _collection_view(collection: ServedCollection, statuses: Sequence[Sequence[ShardStatus | None]]) -> CollectionView:
     shards = [_shard_view(replicas) for replicas in statuses]
     rows = sum(shard.rows for shard in shards)
-    code_bytes = sum(shard.code_bytes for shard in shards)
+    rss_bytes = sum(shard.rss_bytes[0] for shard in shards if shard.rss_bytes)
     spec = collection.spec
     return CollectionView(
         name=collection.name,
@@ -63,7 +63,7 @@ def _collection_view(collection: Collection, statuses: Sequence[Sequence[ShardSt
         short_bits=spec.short_bits,
         components={part.name: ComponentView(bits=part.bits, weight=in_bits(part.weight)) for part in spec.components},
         rows=rows,
-        bytes_per_million=code_bytes / rows * 1e6 if rows else None,
+        bytes_per_million=rss_bytes / rows * 1e6 if rows else None,
         shards=shards,
     )
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import BadModel
-from lookalike.storage.local import write_atomically
 from lookalike.model.backbones.layers import Conv, Parameters, Table, parameter_shapes
 from lookalike.model.files import opened
+from lookalike.storage.local import write_atomically
 
 _FLOAT = np.dtype("<f4")
 _VERSION = np.dtype("<i4")

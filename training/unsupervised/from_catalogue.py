@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from lookalike.errors import BadCatalogue, UndecodableImage
-from lookalike.ingest.catalogue.reader import Catalogue, read_photo
+from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.ingest.catalogue.entries import Entry
 from lookalike.ingest.photos.decode import decode
+from lookalike.ingest.photos.fetch import read_photo
 from lookalike.model.descriptor import Pixels
 from lookalike.model.saved_model import save
 from lookalike.training.unsupervised.fit import fit
