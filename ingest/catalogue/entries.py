@@ -24,7 +24,7 @@ MAX_TEXT_CHARS = 131_072  # of any field: the csv module's own limit, kept for P
 COLUMNS = frozenset({"image_id", "file", *columns()})
 LEVEL = re.compile(r"level([1-9][0-9]?)")
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _SHOWN_CHARS = 40  # of a value that could not be read
 _PLACE = names_filtered(FilterKind.PLACE)
 
@@ -131,12 +131,13 @@ def _entry(image_id: str, photo: str, values: dict[str, Any], fields: Mapping[st
         try:
             return Entry(image_id, photo, Attributes(**values), tuple(notes))
         except ValidationError as error:
+            bad: set[str] = set()
             for detail in error.errors(include_url=False):
-                names = (str(detail["loc"][0]),) if detail["loc"] else _PLACE
+                bad.update((str(detail["loc"][0]),) if detail["loc"] else _PLACE)
                 notes.append(_broken(detail, fields))
-                # A new rule over several attributes must be told of in `names`, or this would never end.
-                if not [values.pop(name) for name in names if name in values]:
-                    raise
+            if not bad & values.keys():
+                raise  # a new rule over several attributes: say above which of them it makes unknown
+            values = {name: value for name, value in values.items() if name not in bad}
 
 
 def _broken(detail: ErrorDetails, fields: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from support.catalogues import only_entry, only_problem, table
 
 from lookalike.ingest.attributes import Attributes
 from lookalike.ingest.catalogue.catalogue import Catalogue, Entry
+from lookalike.ingest.catalogue.entries import COLUMNS
 
 
 def test_entry_of_every_column(tmp_path: Path) -> None:
@@ -49,6 +50,7 @@ def test_entry_group_is_a_path_and_wins_over_levels(tmp_path: Path) -> None:
         ("price", "1e999", "price '1e999'"),
         ("price", "1_000", "price '1_000'"),
         ("price", "12,50", "price '12,50'"),
+        ("price", "1" * 131_000 + "x", f"price '{'1' * 40}' is not a number"),  # in linear time
         ("lat", "90.1", "lat '90.1' is not a number from -90 to 90"),
         ("lat", "48.2", "a place needs both"),
         ("created_at", "yesterday", "created_at 'yesterday'"),
@@ -97,3 +99,8 @@ def test_problem_shows_no_password_and_no_signature(tmp_path: Path) -> None:
         problem = only_problem(table(tmp_path, f"image_id,file\n1,{url}\n"))
         assert problem.file
         assert "secret" not in repr(problem)
+
+
+def test_columns_are_all_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "catalogue.md").read_text()
+    assert {name for name in COLUMNS if f"`{name}`" not in page} == set()
