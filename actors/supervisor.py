@@ -121,7 +121,7 @@ def _place(root: Location, plan: Plan) -> list[list[ActorHandle]]:
 
 
 def _replica(root: Location, plan: Plan, shard: int, replica: int) -> ActorHandle:
-    # SPREAD puts the copies of a shard on different nodes where there are any. Three threads: a search, a question for the
+    # SPREAD puts the copies of a shard on different nodes where there are any. Three threads: a search, a call for the
     # status, and a notification.
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=3)(ShardActor)
     return actor.options(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from lookalike.actors.query.filters import MOST_CONDITIONS, Filter, check_size
+from lookalike.actors.query.filters import MAX_CONDITIONS, Filter, check_size
 
 MAX_COUNT = 1000
 DEFAULT_COUNT = 20
@@ -47,7 +47,7 @@ def _check_conditions(filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
 
 Filters = Annotated[
     tuple[Filter, ...],
-    Field(max_length=MOST_CONDITIONS, description="Conditions on the hits; all must hold, before phase one."),
+    Field(max_length=MAX_CONDITIONS, description="Conditions on the hits; all must hold, before phase one."),
     AfterValidator(_check_conditions),
 ]
 Weight = Annotated[float, Field(ge=0, le=MAX_WEIGHT, strict=True, allow_inf_nan=False), AfterValidator(_check_decimals)]

@@ -42,7 +42,7 @@ def shard_replica(actor: ActorHandle) -> ShardReplica:
 
 
 class RemoteWriter:
-    """Call the writer of a collection. Raises ``WriterUnavailableError`` where it is gone: a write may have been done."""
+    """Call the writer of a collection. Raises ``WriterUnavailableError`` where it is gone."""
 
     def __init__(self, actor: ActorHandle) -> None:
         self._actor = actor

@@ -173,7 +173,7 @@ class CollectionView(_View):
     components: dict[str, ComponentView]
     rows: int
     bytes_per_million: float | None = Field(
-        description="Memory of one replica of each shard as the system counts it, processes included, per million images."
+        description="Memory of one replica of each shard, as the system counts its process, per million images."
     )
     shards: list[ShardView]
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
 from lookalike.actors.query.query import Descriptor, SearchOptions
-from lookalike.cluster.coordinator.collection import Collection
+from lookalike.cluster.coordinator.collection import ServedCollection
 from lookalike.cluster.http.photos import PhotoBody, from_base64
 from lookalike.cluster.http.schema import AnswerView, SearchParams, SearchRequest
 from lookalike.cluster.http.state import ChosenCollection
@@ -36,7 +36,9 @@ async def search_by_photo(
     return await _answer(collection, options, await collection.encode(photo), started)
 
 
-async def _answer(collection: Collection, options: SearchOptions, target: str | Descriptor, started: float) -> Response:
+async def _answer(
+    collection: ServedCollection, options: SearchOptions, target: str | Descriptor, started: float
+) -> Response:
     query = collection.query(options, target)
     answer = await collection.search(query)
     took_ms = (time.perf_counter() - started) * 1e3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -32,11 +33,12 @@ class Catalogue:
 
     Iterating gives an `Entry` for each usable row and a `Problem` for each other, always in the same order;
     it may be done any number of times. ``location`` is the folder, or the folder of the table: what `Entry.photo` is
-    relative to.
+    relative to. ``modified``: when the table changed last, None for a folder of photos.
     """
 
-    def __init__(self, location: Location, source: _Source) -> None:
+    def __init__(self, location: Location, source: _Source, modified: datetime | None = None) -> None:
         self.location = location
+        self.modified = modified
         self._source = source
 
     @classmethod
@@ -69,7 +71,7 @@ class Catalogue:
     def _opened(cls, location: Location) -> Catalogue:
         table = _table_of(location)
         if table is not None:
-            catalogue = cls(table.parent, Table(table))
+            catalogue = cls(table.parent, Table(table), storage.info(table).modified)
             if next(iter(catalogue), None) is None:
                 raise BadCatalogue(f"{table.shown} has a header but no rows")
             return catalogue

@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,12 +52,26 @@ def read_photo(photo: str, root: Location | Path, *, allow_private: bool = False
         raise UndecodableImage(_reason(error)) from error
 
 
-def source_identity(photo: str, root: Location | Path) -> str:
-    """Give a text that changes when the photo's bytes change, without reading them.
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """What is known of a photo without reading it.
 
-    Of a local file it is made of path, size and time of change; of an S3 object of URL, version and size. An
-    ``https://`` URL stands for itself: nothing is asked of its server, so its photo is taken to be the same for as
-    long as its row is.
+    Attributes
+    ----------
+    identity : str
+        Changes when the photo's bytes change. Of a local file it is made of path, size and time of change; of an S3
+        object of URL, version and size. An ``https://`` URL stands for itself: nothing is asked of its server, so its
+        photo is taken to be the same for as long as its row is.
+    modified : datetime or None
+        When the photo changed last, in UTC; None for ``https://``.
+    """
+
+    identity: str
+    modified: datetime | None
+
+
+def source_state(photo: str, root: Location | Path) -> SourceState:
+    """Look at a photo without reading it.
 
     Raises
     ------
@@ -65,19 +80,20 @@ def source_identity(photo: str, root: Location | Path) -> str:
     """
     location = _location(photo, root)
     if location.scheme == "https":
-        return str(location)
+        return SourceState(str(location), None)
     try:
         if location.is_local:
             status = location.path.stat()
-            return f"{photo} {status.st_size} {status.st_mtime_ns}"
+            modified = datetime.fromtimestamp(status.st_mtime, UTC)
+            return SourceState(f"{photo} {status.st_size} {status.st_mtime_ns}", modified)
         info = storage.info(location)
     except (NotFound, StorageUnavailable) as error:
         raise UndecodableImage(_reason(error)) from error
     except FileNotFoundError:
         raise UndecodableImage("no such file") from None
-    except OSError as error:
-        raise UndecodableImage(f"cannot be read: {error.strerror}") from error
-    return f"{location} {info.version} {info.size_bytes}"
+    except (OSError, OverflowError, ValueError) as error:  # a time of change beyond the calendar
+        raise UndecodableImage(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return SourceState(f"{location} {info.version} {info.size_bytes}", info.modified)
 
 
 @dataclass(slots=True)
@@ -109,9 +125,9 @@ class PhotoReader:
         """As `read_photo`."""
         return self._guarded(photo, lambda: read_photo(photo, self._root, allow_private=self._allow_private))
 
-    def identity(self, photo: str) -> str:
-        """As `source_identity`."""
-        return self._guarded(photo, lambda: source_identity(photo, self._root))
+    def state(self, photo: str) -> SourceState:
+        """As `source_state`."""
+        return self._guarded(photo, lambda: source_state(photo, self._root))
 
     def _guarded(self, photo: str, fetch: Callable[[], T]) -> T:
         location = _location(photo, self._root)

@@ -13,7 +13,7 @@ from lookalike import storage
 from lookalike.errors import UndecodableImage
 from lookalike.ingest.photos import fetch
 from lookalike.ingest.photos.decode import MAX_BYTES
-from lookalike.ingest.photos.fetch import MAX_FAILURES, PhotoReader, read_photo, source_identity
+from lookalike.ingest.photos.fetch import MAX_FAILURES, PhotoReader, read_photo, source_state
 from lookalike.storage import Location, s3_retry, web
 
 
@@ -44,24 +44,24 @@ def test_read_photo_says_what_is_wrong_and_never_waits(tmp_path: Path) -> None:
             read_photo(name, tmp_path)
 
 
-def test_source_identity_changes_with_the_file(tmp_path: Path) -> None:
+def test_source_state_changes_with_the_file(tmp_path: Path) -> None:
     path = photo(tmp_path / "a.png")
-    first = source_identity("a.png", tmp_path)
-    assert source_identity("a.png", Location.parse(tmp_path)) == first
+    first = source_state("a.png", tmp_path).identity
+    assert source_state("a.png", Location.parse(tmp_path)).identity == first
     path.write_bytes(path.read_bytes() + b"more")
-    grown = source_identity("a.png", tmp_path)
+    grown = source_state("a.png", tmp_path).identity
     os.utime(path, ns=(0, 1))
-    touched = source_identity("a.png", tmp_path)
+    touched = source_state("a.png", tmp_path).identity
     assert len({first, grown, touched}) == 3
     assert str(tmp_path) not in first  # a catalogue that was moved is the same
     path.unlink()
     with pytest.raises(UndecodableImage, match="no such file"):
-        source_identity("a.png", tmp_path)
+        source_state("a.png", tmp_path)
 
 
-def test_source_identity_of_a_url_asks_nobody() -> None:
+def test_source_state_of_a_url_asks_nobody() -> None:
     url = "https://nobody.invalid/a.jpg?v=2"
-    assert source_identity(url, Path("/")) == url
+    assert source_state(url, Path("/")).identity == url
 
 
 def test_read_photo_reads_from_s3_below_a_root_and_by_url(s3_root: Location) -> None:
@@ -111,14 +111,14 @@ def test_read_photo_of_a_private_address_needs_leave(monkeypatch: pytest.MonkeyP
                 reading.result()
 
 
-def test_source_identity_of_an_object_changes_with_its_content(s3_root: Location) -> None:
+def test_source_state_of_an_object_changes_with_its_content(s3_root: Location) -> None:
     with pytest.raises(UndecodableImage, match="no such object"):
-        source_identity("a.jpg", s3_root)
+        source_state("a.jpg", s3_root)
     storage.write(s3_root / "a.jpg", b"old")
-    first = source_identity("a.jpg", s3_root)
-    assert source_identity(f"{s3_root}/a.jpg", Path("/")) == first
+    first = source_state("a.jpg", s3_root).identity
+    assert source_state(f"{s3_root}/a.jpg", Path("/")).identity == first
     storage.write(s3_root / "a.jpg", b"new")
-    assert source_identity("a.jpg", s3_root) != first
+    assert source_state("a.jpg", s3_root).identity != first
 
 
 def test_photo_reader_gives_up_a_host_that_does_not_answer_and_tries_it_again(
