@@ -22,7 +22,7 @@ class Settings(BaseModel):
     port: int = Field(8000, ge=1, le=65535)
     shards: PositiveInt | None = Field(None, description="Per collection; one per 5 million images if not given.")
     replicas: PositiveInt | None = Field(None, description="Copies of each shard; 1 if not given.")
-    candidates_per_hit: PositiveInt = Field(256, description="Phase one keeps this many images per hit asked for.")
+    candidates_per_hit: PositiveInt = Field(256, description="Phase one keeps this many images per hit of `count`.")
     shard_timeout_s: PositiveFloat = Field(2.0, description="How long an answer waits for one replica of a shard.")
     photo_redirects: bool = Field(
         False, description="Send clients to a photo's own URL where it has one, rather than read and send the photo."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lookalike.kernels import hamming
 
-# Of an exhaustive search that found too few listings, the next one asks for so many times as many rows.
+# After an exhaustive search that found too few listings, the next one looks for this many times as many rows.
 WIDEN = 4
 
 

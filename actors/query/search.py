@@ -19,7 +19,7 @@ from lookalike.kernels import hamming
 
 Bitmap = NDArray[np.uint64]
 Bitmaps = dict[tuple[Filter, ...], Bitmap | None]
-# Kept of the filters used lately, since a page is asked for many times: 64 bitmaps of a million rows are 8 MB.
+# Kept of the filters used lately, since a page is read many times: 64 bitmaps of a million rows are 8 MB.
 MAX_BITMAPS = 64
 
 

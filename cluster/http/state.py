@@ -1,4 +1,4 @@
-"""What the routes work with: the collections, and a way to ask every shard for its status."""
+"""What the routes work with: the collections, and how to read the status of every shard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Statuses = Mapping[str, Sequence[Sequence[ShardStatus | None]]]
 
 
 class UnknownCollectionError(LookalikeError):
-    """There is no such collection. Arguments: the name asked for, the names there are."""
+    """There is no such collection. Arguments: the name in the request, the names there are."""
 
     def __str__(self) -> str:
         return "there is no collection {!r}; there are: {}".format(self.args[0], ", ".join(self.args[1]) or "none")

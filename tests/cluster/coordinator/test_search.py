@@ -1,4 +1,4 @@
-"""Scatter and merge: which shards are asked, what a partial answer says, and which queries share a call."""
+"""Scatter and merge: which shards get a query, what a partial answer says, and which queries share a call."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def search_of(shards: Sequence[Shard], owner: int = 0) -> ShardedSearch:
     return ShardedSearch([shard_queue([shard], 5) for shard in shards], lambda _: owner)
 
 
-def test_sharded_search_asks_the_owner_for_the_codes_and_the_others_by_them() -> None:
+def test_sharded_search_gets_the_codes_from_the_owner_and_the_others_by_them() -> None:
     async def run() -> None:
         shards = [Shard("a"), Shard("b"), Shard("c")]
         answer = await search_of(shards, owner=1)(query("b"))
@@ -71,7 +71,7 @@ def test_sharded_search_asks_the_owner_for_the_codes_and_the_others_by_them() ->
     asyncio.run(run())
 
 
-def test_sharded_search_for_an_unknown_id_asks_the_owner_alone() -> None:
+def test_sharded_search_for_an_unknown_id_goes_to_the_owner_alone() -> None:
     async def run() -> None:
         shards = [Shard("a"), Shard("b")]
         with pytest.raises(UnknownImageError, match="no image has the id who"):
@@ -92,16 +92,16 @@ def test_sharded_search_says_how_many_shards_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "asked"),
+    ("lost", "wanted"),
     [({0, 1}, query()), ({0}, query("a")), ({1}, query(all_=True)), ({1}, query("a", all_=True))],
     ids=["no shard answers", "the owner does not", "all are required", "all are required, by id"],
 )
-def test_sharded_search_fails_rather_than_answer_less_than_was_asked(lost: set[int], asked: Query) -> None:
+def test_sharded_search_fails_rather_than_answer_less_than_is_required(lost: set[int], wanted: Query) -> None:
     async def run() -> None:
         error = ReplicaLostError("dead")
         shards = [Shard(name, error if number in lost else None) for number, name in enumerate("ab")]
         with pytest.raises(ShardUnavailableError):
-            await search_of(shards)(asked)
+            await search_of(shards)(wanted)
 
     asyncio.run(run())
 
