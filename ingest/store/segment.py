@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lookalike import storage
-from lookalike.errors import LookalikeError, NotFound
+from lookalike.errors import NotFound, StoreUnavailable
 from lookalike.ingest.store.rows import SCHEMA
 from lookalike.storage import Location
 
@@ -34,7 +34,7 @@ _MAGIC = b"LKSEG002"
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
-class SegmentDamaged(LookalikeError):
+class SegmentDamaged(StoreUnavailable):
     """A segment, or a batch of it, is missing, cut short or altered. Arguments: location, what is wrong, rows lost."""
 
     def __str__(self) -> str:
