@@ -258,6 +258,32 @@ def test_storage_replace_loses_no_update_of_racing_processes(root: Location) -> 
     assert storage.list_names(root) == ["counter"]
 
 
+def test_storage_remove_leftovers_ends_what_a_killed_writer_began(root: Location) -> None:
+    storage.write(root / "folder/file", b"1")
+    code = (
+        "import os, sys\n"
+        "from lookalike import storage\n"
+        "from lookalike.storage import s3_upload\n"
+        "s3_upload._complete = lambda *_: os._exit(9)\n"
+        "with storage.create_file(storage.Location.parse(sys.argv[1])) as file:\n"
+        "    file.write(bytes(20_000_000))\n"
+        "    if not sys.argv[1].startswith('s3:'):\n"
+        "        os._exit(9)\n"
+    )
+    for _ in range(2):
+        killed = subprocess.run([sys.executable, "-c", code, str(root / "folder/large")], check=False)
+        assert killed.returncode == 9
+    assert storage.list_tree(root) == ["folder/file"]
+    if root.is_local:  # the test server says that every upload began in 2010
+        assert storage.remove_leftovers(root, older_than_s=3600) == 0
+    assert storage.remove_leftovers(root, older_than_s=-1) == 2
+    assert storage.remove_leftovers(root, older_than_s=-1) == 0
+    assert storage.remove_leftovers(root / "nothing", older_than_s=-1) == 0
+    assert storage.list_tree(root) == ["folder/file"]
+    if root.is_local:
+        assert sorted(path.name for path in root.path.rglob("*")) == ["file", "folder"]
+
+
 NAMES = st.sampled_from(["a", "b/c", "b/d", "e/f/g", "e/f/h"])
 CONTENTS = st.binary(max_size=20)
 
