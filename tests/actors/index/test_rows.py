@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.rows import (
     COMPONENT_WORDS,
@@ -94,6 +94,7 @@ def check(snapshot: Snapshot, state: dict[int, Shown]) -> None:
     assert visible >= set(rows[rows >= 0].tolist())
 
 
+@settings(deadline=None)
 @given(ACTIONS)
 def test_rows_show_each_reader_the_state_that_was_published(actions: list[Any]) -> None:
     rows = make_rows()
@@ -122,6 +123,7 @@ def test_rows_show_each_reader_the_state_that_was_published(actions: list[Any]) 
     assert rows.bad_rows == bad
 
 
+@settings(deadline=None)
 @given(st.lists(rows_of_batch(), max_size=30), st.lists(st.integers(0, 30), max_size=4))
 def test_rows_do_not_depend_on_how_they_are_cut_into_batches(batch: list[dict[str, Any]], cuts: list[int]) -> None:
     rows = make_rows()
