@@ -93,11 +93,14 @@ class CategoryColumn:
         return Categories(self._numbers.view()[:slots, 0], self._values, self._known, len(self._values))
 
     def _numbers_of(self, values: list[str | None]) -> list[int]:
-        for value in filter(None, set(values).difference(self._known)):
-            self._known[value] = len(self._values)
-            self._values.append(value)
-            self._value_bytes += len(value)
-        return [self._known[value or ""] for value in values]
+        numbers = [self._known.get(value or "", -1) for value in values]
+        for position in [i for i, number in enumerate(numbers) if number < 0]:
+            value = values[position] or ""
+            numbers[position] = self._known.setdefault(value, len(self._values))
+            if numbers[position] == len(self._values):
+                self._values.append(value)
+                self._value_bytes += len(value)
+        return numbers
 
     def _widen(self) -> None:
         """Move to the narrowest type for all values; snapshots keep the old numbers."""

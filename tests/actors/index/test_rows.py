@@ -172,11 +172,11 @@ def test_rows_agree_with_the_oracle_at_a_larger_scale(monkeypatch: pytest.Monkey
 
 def test_rows_hold_as_many_slots_as_rows_under_endless_replacement() -> None:
     rows = make_rows()
-    ids = [f"{number}/1" for number in range(500)]
+    ids = [f"{number:0400}/1" for number in range(500)]  # 0.2 MB, so that what is not used again shows
     for step in range(40):
         rows.apply(batch_of([make_row(image_id, step, title=f"title {step}", listing_id="7") for image_id in ids]))
         rows.publish()
-        if step == 3:
+        if step == 9:
             counted = rows.held_bytes
     with rows.reading() as snapshot:
         assert snapshot.rows_visible == 500

@@ -170,6 +170,12 @@ def test_allowed_rows_meet_each_filter_row_by_row(
     assert found == {image_id for image_id, row in state.items() if all(meets(condition, row) for condition in filters)}
 
 
+def test_allowed_rows_lie_anywhere_when_the_distance_is_more_than_half_the_earth() -> None:
+    rows = shard_of([make_row("1", lat=-90.0, lon=0.0), make_row("2", lat=90.0, lon=0.0)])
+    with rows.reading() as snapshot:
+        assert ids_met([{"field": "place", "within_km": 20_100, "of": [90, 0]}], snapshot) == {"1", "2"}
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1, max_size=20),
