@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from support.rows import (
@@ -157,6 +157,7 @@ def ids_met(filters: list[Any], snapshot: Snapshot) -> set[str]:
     return set(snapshot.image_ids(visible[met[visible]]))
 
 
+@settings(deadline=None)
 @given(stored_rows(), stored_rows(), st.sets(st.sampled_from(IDS)), st.lists(CONDITIONS, max_size=3))
 def test_allowed_rows_meet_each_filter_row_by_row(
     earlier: list[dict[str, Any]], later: list[dict[str, Any]], gone: set[str], filters: list[dict[str, Any]]
@@ -169,6 +170,13 @@ def test_allowed_rows_meet_each_filter_row_by_row(
     assert found == {image_id for image_id, row in state.items() if all(meets(condition, row) for condition in filters)}
 
 
+def test_allowed_rows_lie_anywhere_when_the_distance_is_more_than_half_the_earth() -> None:
+    rows = shard_of([make_row("1", lat=-90.0, lon=0.0), make_row("2", lat=90.0, lon=0.0)])
+    with rows.reading() as snapshot:
+        assert ids_met([{"field": "place", "within_km": 20_100, "of": [90, 0]}], snapshot) == {"1", "2"}
+
+
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1, max_size=20),
     st.tuples(st.floats(-90, 90), st.floats(-180, 180)),
@@ -210,6 +218,7 @@ def test_allowed_reads_an_older_snapshot_as_it_was() -> None:
         assert ids_met([{"field": "listing_id", "in": ["7", "8"]}], after) == every - {"0"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=200))
 def test_bitmap_holds_row_i_at_bit_i(mask: list[bool]) -> None:
     words = bitmap(np.array(mask, bool))
