@@ -2,8 +2,8 @@
 
 A search reads the codes at the speed of memory, and phase two reads a few thousand rows at random: on 4 KB
 pages such a row costs six times as much as on huge pages (2 MB). So rows lie in one mapping, aligned to 2 MB and
-advised to be huge. Its address space is reserved far beyond what is needed; memory is used only where rows were
-written.
+advised to be huge beyond its first 2 MB. Its address space is reserved far beyond what is needed; memory is used
+only where rows were written.
 """
 
 from __future__ import annotations
