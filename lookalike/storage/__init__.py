@@ -218,17 +218,23 @@ def move(source: Location, target: Location) -> None:
     _backend(source).move(source, target)
 
 
-def open_random(location: Location) -> pa.NativeFile:
-    """Open a file for random access by Arrow: a memory map, or range requests of S3 with a block cache.
+def open_random(location: Location, *, keep_blocks: bool = True) -> pa.NativeFile:
+    """Open a file for random access by Arrow: reads of a disk (no memory map), or range requests of S3.
 
     An object that is replaced while it is open is never mixed with the new one: reading raises ``Conflict``.
+
+    Parameters
+    ----------
+    location : Location
+    keep_blocks : bool
+        Whether up to 32 MB of an object that were read stay in memory; what is read ahead of a stream always does.
 
     Raises
     ------
     NotFound, StorageUnavailable
         Also while reading.
     """
-    return _backend(location).open_random(location)
+    return _backend(location).open_random(location, keep_blocks=keep_blocks)
 
 
 @contextlib.contextmanager

@@ -164,7 +164,7 @@ def _rename(source: Path, target: Path) -> None:
             local.disk.rename(source, target)
 
 
-def open_random(location: Location) -> pa.NativeFile:
+def open_random(location: Location, *, keep_blocks: bool) -> pa.NativeFile:  # noqa: ARG001 - the system keeps pages
     import pyarrow as pa  # 0.1 s, and most that read files have no need of it
 
     info(location)  # a missing file, or one that is none

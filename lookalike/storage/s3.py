@@ -161,10 +161,10 @@ def move(source: Location, target: Location) -> None:
     remove(source)
 
 
-def open_random(location: Location) -> pa.NativeFile:
+def open_random(location: Location, *, keep_blocks: bool) -> pa.NativeFile:
     from .s3_reader import open_random
 
-    return open_random(location)
+    return open_random(location, keep_blocks=keep_blocks)
 
 
 @contextlib.contextmanager

@@ -186,9 +186,30 @@ def test_s3_open_random_keeps_little_in_memory(s3_root: Location) -> None:
     content = random.Random(0).randbytes(48 << 20)
     storage.write(s3_root / "a", content)
     with storage.open_random(s3_root / "a") as file:
-        reader = s3_reader.RangeReader(s3_root / "a", file.size(), storage.info(s3_root / "a").version, b"")
+        reader = s3_reader.RangeReader(
+            s3_root / "a", file.size(), storage.info(s3_root / "a").version, b"", keep_blocks=True
+        )
     assert reader.read() == content
     assert len(reader._blocks) <= s3_reader.CACHE_BLOCKS
+
+
+def test_s3_open_random_without_kept_blocks_keeps_what_it_read_ahead(s3_root: Location, faults: Faults) -> None:
+    content = random.Random(1).randbytes(20 << 20)
+    storage.write(s3_root / "a", content)
+    reader = s3_reader.RangeReader(
+        s3_root / "a", len(content), storage.info(s3_root / "a").version, b"", keep_blocks=False
+    )
+    with faults.counting() as requests:
+        found = []
+        while piece := reader.read(900_000):
+            found.append(piece)
+            assert len(reader._blocks) <= s3_reader.AHEAD_BLOCKS + 4
+    assert b"".join(found) == content
+    assert requests["GET"] <= 2 + 20 // 8
+    for start in (3_000_000, 17_000_000, 200_000):
+        reader.seek(start)
+        assert reader.read(10_000) == content[start : start + 10_000]
+    assert len(reader._blocks) <= 2
 
 
 def test_s3_open_random_never_mixes_two_versions(s3_root: Location) -> None:
