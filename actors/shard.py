@@ -102,7 +102,7 @@ class Shard:
         self._token_location = opened.token_location
         self._full_look_s = LOCAL_FULL_LOOK_S if root.is_local else REMOTE_FULL_LOOK_S
         self._rows = Rows(spec.short_words, spec.long_words, spec.component_words, scratch)
-        self._followers = [BucketFollower(opened.buckets[number]) for number in buckets]
+        self.followers = [BucketFollower(opened.buckets[number]) for number in buckets]
         self._errors: dict[int, _Trouble] = {}
         self._token: Version | None = None
         self._looked_fully = self._up_to_date = 0.0
@@ -136,7 +136,7 @@ class Shard:
 
     def _follow_all(self, looked: float) -> bool:
         changed = False
-        for number, follower in enumerate(self._followers):
+        for number, follower in enumerate(self.followers):
             trouble = self._errors.get(number)
             if trouble is not None and looked < trouble.retry_at:
                 continue
@@ -177,7 +177,7 @@ class Shard:
         """Report rows, memory, kernel, lag, and what keeps it from following the store."""
         now = time.monotonic()
         errors = sorted(self._errors.values(), key=lambda trouble: trouble.since)
-        damaged = [rows for follower in self._followers for rows in follower.damaged.values()]
+        damaged = [rows for follower in self.followers for rows in follower.damaged.values()]
         with self._rows.reading() as snapshot:
             rows = snapshot.rows_visible
         memory = psutil.Process().memory_info()
