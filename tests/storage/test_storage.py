@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -179,7 +180,7 @@ def test_storage_create_file_appears_when_it_is_whole(root: Location, size: int)
 
 
 def test_storage_create_file_can_seek_and_be_closed_by_the_block(root: Location) -> None:
-    arrays = {"a": np.arange(10), "b": np.ones((3, 3))}
+    arrays: dict[str, Any] = {"a": np.arange(10), "b": np.ones((3, 3))}
     with storage.create_file(root / "a.npz") as file, file:
         np.savez(file, **arrays)
     found = np.load(io.BytesIO(storage.read(root / "a.npz")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,24 +42,26 @@ MOMENTS = [
     datetime.max.replace(tzinfo=UTC),
 ]
 
-MAYBE = lambda values: st.none() | st.sampled_from(values)  # noqa: E731 - a strategy, made where it is read
+
+def maybe(values: Sequence[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | st.sampled_from(values)
 
 
 @st.composite
 def stored_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
     rows = []
     for image_id in draw(st.lists(st.sampled_from(IDS), min_size=1, max_size=10)):
-        lat, lon = draw(MAYBE(POINTS)) or (None, None)
+        lat, lon = draw(maybe(POINTS)) or (None, None)
         rows.append(
             make_row(
                 image_id,
                 listing_id=draw(st.sampled_from([None, "", image_id, image_id.split("/")[0], "other"])),
-                group=draw(MAYBE(GROUPS)),
-                colour=draw(MAYBE(VALUES)),
-                brand=draw(MAYBE(VALUES)),
+                group=draw(maybe(GROUPS)),
+                colour=draw(maybe(VALUES)),
+                brand=draw(maybe(VALUES)),
                 title=draw(st.none() | st.lists(st.sampled_from(WORDS), max_size=4).map(" - ".join)),
-                price=draw(MAYBE(PRICES)),
-                created_at=draw(MAYBE(MOMENTS)),
+                price=draw(maybe(PRICES)),
+                created_at=draw(maybe(MOMENTS)),
                 lat=lat,
                 lon=lon,
             )
@@ -125,7 +127,7 @@ def meets(condition: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     if field == "place":
         if row["lat"] is None:
             return False
-        return distance_km((row["lat"], row["lon"]), condition["of"]) <= condition["within_km"] + 1e-4
+        return bool(distance_km((row["lat"], row["lon"]), condition["of"]) <= condition["within_km"] + 1e-4)
     value = row[field] or (row["image_id"] if field == "listing_id" else row[field])
     if value is None or value == "":
         return False

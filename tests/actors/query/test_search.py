@@ -103,7 +103,8 @@ def codes_of(table: pa.Table, name: str) -> NDArray[np.uint64]:
 
 
 def words_of(code: bytes) -> list[int]:
-    return np.frombuffer(code, "<u8").tolist()
+    words: list[int] = np.frombuffer(code, "<u8").tolist()
+    return words
 
 
 def meets(condition: Filter, row: dict[str, object]) -> bool:
