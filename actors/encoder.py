@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike import storage
 from lookalike.model.encoder import Encoder
+from lookalike.storage import Location
 
 
 class EncoderActor:
     """Hold one model and encode photos with it."""
 
-    def __init__(self, model_folder: Path) -> None:
-        self._encoder = Encoder(model_folder)
+    def __init__(self, model: Location) -> None:
+        with storage.local_folder(model) as folder:
+            self._encoder = Encoder(folder)
 
     async def encode(self, photos: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Encode photos, uint8 (n, side, side, 3), to short and long codes, uint64 (n, words).

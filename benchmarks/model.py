@@ -29,16 +29,15 @@ import squeezenet
 from model_quality import Judge, packed_distances, short_recall, weighted_distances
 from numpy.typing import NDArray
 
-from lookalike.ingest.catalogue.reader import read_photo
 from lookalike.ingest.photos.decode import decode
-from lookalike.model import runtime
-from lookalike.model.descriptor import unpack
+from lookalike.ingest.photos.fetch import read_photo
+from lookalike.model import keras_runtime
+from lookalike.model.descriptor import Pixels, unpack
 from lookalike.model.encoder import Encoder
-from lookalike.model.fit import fit
-from lookalike.model.folder import load, save
+from lookalike.model.saved_model import load, save
 from lookalike.model.spec import ComponentSpec
+from lookalike.training.unsupervised.fit import fit
 
-Pixels = NDArray[np.uint8]
 SIDE_PX = 128
 SEED = 0
 COLOUR_WEIGHTS = (100, 200, 300)
@@ -54,16 +53,16 @@ def main() -> None:
     arguments.add_argument("--part", choices=PARTS, action="append", help="measure only this; may be repeated")
     arguments.add_argument("--weights", type=Path, help="SqueezeNet's .npz; default: the one in ../weights, if there")
     arguments.add_argument("--out", type=Path, help="write the results as JSON")
-    asked = arguments.parse_args()
+    options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="model-") as scratch:
-        bench, results = prepare(asked, Path(scratch))
-        for part in asked.part or PARTS:
+        bench, results = prepare(options, Path(scratch))
+        for part in options.part or PARTS:
             results[part] = PARTS[part](bench)
             print(f"\n{part}")
             show(results[part])
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps(results, indent=2) + "\n")
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(results, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -80,26 +79,26 @@ class Bench:
     weights: Path | None
 
 
-def prepare(asked: argparse.Namespace, scratch: Path) -> tuple[Bench, dict[str, Any]]:
-    sample, judged = split(asked.catalogue, asked.sample, asked.photos)
-    sample_pixels, pixels = (photos(asked.catalogue, rows, SIDE_PX) for rows in (sample, judged))
-    start_s = clocked(lambda: runtime.start(len(os.sched_getaffinity(0))))
+def prepare(options: argparse.Namespace, scratch: Path) -> tuple[Bench, dict[str, Any]]:
+    sample, judged = split(options.catalogue, options.sample, options.photos)
+    sample_pixels, pixels = (photos(options.catalogue, rows, SIDE_PX) for rows in (sample, judged))
+    start_s = clocked(lambda: keras_runtime.start(len(os.sched_getaffinity(0))))
     logging.getLogger("tensorflow").setLevel("ERROR")  # it warns that many batch sizes are compiled: they are the point
     fit_s = clocked(lambda: save(fit(sample_pixels, name="bench", seed=SEED), scratch / "model"))
     np.save(scratch / "pixels.npy", pixels)
     encoder, encoder_s = clocked_value(lambda: Encoder(scratch / "model"))
-    found = sorted(asked.catalogue.resolve().parent.glob("weights/squeezenet*/*.npz"))
-    weights = asked.weights or (found[0] if found else None)
+    found = sorted(options.catalogue.resolve().parent.glob("weights/squeezenet*/*.npz"))
+    weights = options.weights or (found[0] if found else None)
     results = {
         "machine": {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()},
-        "catalogue": asked.catalogue.name,
+        "catalogue": options.catalogue.name,
         "judged": len(judged),
         "fitted_on": len(sample),
         "start_s": {"keras": round(start_s, 1), "fit": round(fit_s, 1), "encoder": round(encoder_s, 1)},
-        "pictures_per_call": encoder.pictures_per_call,
+        "photos_per_call": encoder.photos_per_call,
     }
     show(results)
-    return Bench(asked.catalogue, sample, judged, sample_pixels, pixels, encoder, scratch, weights), results
+    return Bench(options.catalogue, sample, judged, sample_pixels, pixels, encoder, scratch, weights), results
 
 
 def split(catalogue: Path, sample: int, judged: int) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -107,8 +106,8 @@ def split(catalogue: Path, sample: int, judged: int) -> tuple[list[dict[str, str
     with (catalogue / "catalog.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     names = sorted({row["group_id"] for row in rows})
-    place = dict(zip(names, np.random.default_rng(SEED).permutation(len(names)), strict=True))
-    rows.sort(key=lambda row: (place[row["group_id"]], row["image_id"]))
+    order = dict(zip(names, np.random.default_rng(SEED).permutation(len(names)), strict=True))
+    rows.sort(key=lambda row: (order[row["group_id"]], row["image_id"]))
     first = rows[:judged]
     seen = {row["group_id"] for row in first}
     rest = [row for row in rows[judged:] if row["group_id"] not in seen][:sample]

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.model import runtime
+from lookalike.model import keras_runtime
+from lookalike.model.backbones.registry import network_table
+from lookalike.model.descriptor import Pixels
 from lookalike.model.encoder import Encoder
-from lookalike.model.fit import random_parameters
-from lookalike.model.folder import BACKBONES
-from lookalike.model.layers import truncated
+from lookalike.training.unsupervised.random_network import random_parameters
 
-Pixels = NDArray[np.uint8]
 SEED = 0
 REPEATS = 8
 # What else may compute the same bits: another process, and there other arithmetic.
@@ -61,14 +60,14 @@ def differing(codes: NDArray[np.uint64], others: NDArray[np.uint64]) -> dict[str
 
 
 def floats() -> list[dict[str, Any]]:
-    """Share of the bare network's floats that differ from those of the picture alone: why the encoder takes care."""
-    backend = runtime.start(len(os.sched_getaffinity(0)))
-    from lookalike.model import network
+    """Share of the bare network's floats that differ from those of the photo alone: why the encoder takes care."""
+    backend = keras_runtime.start(len(os.sched_getaffinity(0)))
+    from lookalike.model.backbones import build
 
     lines = []
     for backbone, width, side, layers in NETWORKS:
-        table = truncated(BACKBONES[backbone].table(width), list(layers))
-        run = network.pools(table, side, layers, random_parameters(table, SEED), backend)
+        table = network_table(backbone, width, layers)
+        run = build.pools(table, side, layers, random_parameters(table, SEED), backend)
         noise = np.random.default_rng(SEED).integers(0, 256, (32, side, side, 3), np.uint8)
         alone = np.concatenate([np.concatenate(run(noise[i : i + 1]), axis=1) for i in range(32)])
         line: dict[str, Any] = {"network": f"{backbone}, width {width:g}, {side} px"}
@@ -77,14 +76,14 @@ def floats() -> list[dict[str, Any]]:
             line[f"batch of {size}"] = round(float(differ.mean()), 4)
         together = np.concatenate(run(noise[:8]), axis=1)
         turned = np.concatenate(run(np.roll(noise[:8], 1, axis=0)), axis=1)
-        line["other place in 8"] = round(float((np.roll(turned, -1, axis=0) != together).mean()), 4)
+        line["other position in 8"] = round(float((np.roll(turned, -1, axis=0) != together).mean()), 4)
         for size in (1, 8, 32):
             line[f"same call again, {size}"] = again(run, noise[:size])
         lines.append(line)
     return lines
 
 
-def again(run: runtime.Run, pixels: Pixels) -> float:
+def again(run: keras_runtime.Run, pixels: Pixels) -> float:
     """The largest share of floats that differ when one call is made again, its input elsewhere in memory."""
     first = np.concatenate(run(pixels), axis=1)
     made = (np.concatenate(run(pixels.copy()), axis=1) for _ in range(REPEATS))
@@ -95,7 +94,7 @@ def write_codes(scratch: Path) -> None:
     """Encode in this process, for `law` to compare."""
     encoder = Encoder(scratch / "model")
     long = in_batches(encoder, np.load(scratch / "pixels.npy"), 32)
-    np.savez(scratch / "codes.npz", long=long, per_call=encoder.pictures_per_call)
+    np.savez(scratch / "codes.npz", long=long, per_call=encoder.photos_per_call)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def weighted_distances(bits: Bits, parts: Sequence[int], weights: Sequence[int])
 
 def packed_distances(bits: Bits) -> Distances:
     signs = np.where(bits, np.float32(1), np.float32(-1))
-    return (bits.shape[1] - signs @ signs.T) / 2
+    distances: Distances = (bits.shape[1] - signs @ signs.T) / 2
+    return distances
 
 
 def short_recall(judge: Judge, bits: Bits, distances: Distances, chosen: NDArray[np.int32]) -> list[dict[str, Any]]:
@@ -73,8 +74,8 @@ def short_recall(judge: Judge, bits: Bits, distances: Distances, chosen: NDArray
 
 
 def recall(judge: Judge, short: Bits, true: NDArray[np.int64]) -> list[float]:
-    place = np.argsort(judge.ranked(packed_distances(short)), axis=1)
-    reached = np.take_along_axis(place, true, axis=1)
+    ranks = np.argsort(judge.ranked(packed_distances(short)), axis=1)
+    reached = np.take_along_axis(ranks, true, axis=1)
     return [float((reached < int(s * len(short))).mean()) for s in SHARES]
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lookalike.model import colour, runtime
+from lookalike.model import keras_runtime
+from lookalike.model.backbones.registry import network_table
+from lookalike.model.descriptor import Features, Pixels
 from lookalike.model.encoder import Encoder
-from lookalike.model.folder import load, network_table
+from lookalike.model.features import colour
+from lookalike.model.saved_model import load
 
-Pixels = NDArray[np.uint8]
 ROUNDS = 9
 ROUND_S = 0.7
 BARE = {"folded": "folded", "keras": "as Keras builds it"}
@@ -63,16 +64,19 @@ def bare_process(scratch: Path) -> Iterator[Callable[[str], float]]:
     command = [sys.executable, __file__, str(scratch)]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen(command, **pipes) as process:
+        requests, answers = process.stdin, process.stdout
+        assert requests is not None
+        assert answers is not None
 
-        def ask(name: str) -> float:
-            process.stdin.write(name + "\n")
-            process.stdin.flush()
-            return float(process.stdout.readline())
+        def measure(name: str) -> float:
+            requests.write(name + "\n")
+            requests.flush()
+            return float(answers.readline())
 
         for name in BARE:  # waits until it has started
-            ask(name)
-        yield ask
-        process.stdin.close()
+            measure(name)
+        yield measure
+        requests.close()
 
 
 def serve_bare(scratch: Path) -> None:
@@ -80,13 +84,18 @@ def serve_bare(scratch: Path) -> None:
     import tensorflow as tf
 
     tf.constant(0)  # TensorFlow now runs, so that the encoder's settings of threads come too late
-    from lookalike.model import network
+    from lookalike.model.backbones import build
 
     model = load(scratch / "model")
     pixels = np.load(scratch / "pixels.npy")[:32]
-    plain = network.extractor(network_table(model.spec), model.spec.input_px, model.spec.layer_sources)
-    network.set_parameters(plain, model.parameters)
-    calls = {"folded": Encoder(scratch / "model").bare, "keras": runtime.compiled(plain, "tensorflow")}
+    spec = model.spec
+    table = network_table(spec.backbone, spec.width, spec.layer_sources)
+    plain = build.extractor(table, spec.input_px, spec.layer_sources)
+    build.set_parameters(plain, model.parameters)
+    calls: dict[str, Callable[[Pixels], list[Features]]] = {
+        "folded": Encoder(scratch / "model").bare,
+        "keras": keras_runtime.compiled(plain, "tensorflow"),
+    }
     for line in sys.stdin:
         print(rate(calls[line.strip()], pixels), flush=True)
 

@@ -31,10 +31,11 @@ from urllib.parse import quote
 import numpy as np
 import psutil
 
+from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.ingest.catalogue.entries import Entry
-from lookalike.ingest.catalogue.reader import Catalogue, read_photo
 from lookalike.ingest.encode import encode_catalogue
 from lookalike.ingest.photos.decode import decode
+from lookalike.ingest.photos.fetch import read_photo
 from lookalike.ingest.store.collection import Store
 
 ROUNDS = 3

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from lookalike.storage import Location
 
 # Beyond five million rows a scan on one core takes longer (8 ms) than the calls around it.
 ROWS_PER_SHARD = 5_000_000
 # A photo of 25 MB is 34 MB in base64; the rest is room for the other fields.
-MOST_BODY_BYTES = 36 * 2**20
+MAX_BODY_BYTES = 36 * 2**20
 
 
 class Settings(BaseModel):
@@ -17,10 +17,23 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    store: Path = Field(description="The store's root folder.")
+    store: str = Field(description="The store's root: a folder, or s3://bucket/prefix.")
     host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback, put your own proxy before it.")
     port: int = Field(8000, ge=1, le=65535)
     shards: PositiveInt | None = Field(None, description="Per collection; one per 5 million images if not given.")
     replicas: PositiveInt | None = Field(None, description="Copies of each shard; 1 if not given.")
-    candidates_per_hit: PositiveInt = Field(256, description="Phase one keeps this many images per hit asked for.")
+    candidates_per_hit: PositiveInt = Field(256, description="Phase one keeps this many images per hit of `count`.")
     shard_timeout_s: PositiveFloat = Field(2.0, description="How long an answer waits for one replica of a shard.")
+    photo_redirects: bool = Field(
+        False, description="Send clients to a photo's own URL where it has one, rather than read and send the photo."
+    )
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _known_location(cls, store: object) -> str:
+        return str(Location.parse(str(store)))
+
+    @property
+    def root(self) -> Location:
+        """The store's root."""
+        return Location.parse(self.store)

@@ -1,8 +1,9 @@
 """The job: photos of a catalogue -> encoder -> store. It can be killed at any moment and started again.
 
-Photos are decoded some way ahead of the encoder, and a piece is committed while the next one is encoded. Only whole
-pieces are committed, and a photo that the store already holds unchanged is passed over, so a run
-that was killed loses at most the pieces in flight, and a second run of a finished job only looks at each photo.
+A window of rows is looked up in the store, and what is there unchanged is passed over. The others are decoded some way
+ahead of the encoder, and a piece is committed while the next one is encoded. So a run that was killed loses at most the
+pieces in flight, a second run of a finished job only looks at each photo, and the memory that a job needs does not grow
+with its catalogue.
 """
 
 from __future__ import annotations
@@ -14,30 +15,37 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lookalike import storage
 from lookalike.errors import UndecodableImage
+from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.ingest.catalogue.entries import Entry, Problem
-from lookalike.ingest.catalogue.reader import Catalogue, read_photo
 from lookalike.ingest.photos.decode import decode
-from lookalike.ingest.store.collection import Store, codes_column
+from lookalike.ingest.photos.fetch import PhotoReader, SourceState
+from lookalike.ingest.photos.location import is_url
+from lookalike.ingest.store.collection import Collection
+from lookalike.ingest.store.housekeeping import Housekeeping
 from lookalike.ingest.store.keys import keys_of
+from lookalike.ingest.store.rows import Source, rows_table
 from lookalike.model.descriptor import Descriptors
-from lookalike.storage.local import write_atomically
 
 # A commit to 16 buckets takes about 0.3 s beside the encoder: every 1,024 photos (3 s on two cores) it costs little,
 # and a killed job loses seconds.
 PIECE = 1024
 # Decoding is 1 ms a photo and runs without the GIL; two threads keep a model on two cores fed.
 DECODERS = 2
-AHEAD = 256
+# Rows looked up in the store at once, and photos decoded ahead of the encoder.
+WINDOW = 256
 BATCH = 64
+MAX_PROBLEMS = 100_000
+"""Problems that a report keeps; of more it keeps the count."""
 
 
 class Encodes(Protocol):
@@ -48,34 +56,56 @@ class Encodes(Protocol):
 
 @dataclass
 class Report:
-    """What a run did: counts, every photo that was left out, and every field that could not be read."""
+    """What a run did: counts, the photos that were left out, and the fields that could not be read.
+
+    Attributes
+    ----------
+    kept : int
+        Changed rows that were not written, since a client changed the image later.
+    """
 
     encoded: int = 0
     unchanged: int = 0
+    kept: int = 0
+    left_out: int = 0
+    unread: int = 0
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
 
+    def leave_out(self, problem: Problem) -> None:
+        """Note a photo that is left out."""
+        self.left_out += 1
+        if self.left_out <= MAX_PROBLEMS:
+            self.problems.append(problem)
+
+    def note(self, entry: Entry) -> None:
+        """Note the fields of an entry that could not be read."""
+        for text in entry.notes:
+            self.unread += 1
+            if self.unread <= MAX_PROBLEMS:
+                self.notes.append(Problem(text, entry.image_id, entry.photo))
+
 
 @dataclass(frozen=True)
-class Photo:
-    """A catalogue entry whose photo could be read: pixels uint8 (side, side, 3)."""
+class _Candidate:
+    """An entry that may have changed, and the state of its photo."""
 
     entry: Entry
-    location: str
     fingerprint: int
+    stamp: datetime
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """An entry whose photo could be read: pixels uint8 (side, side, 3)."""
+
+    candidate: _Candidate
     pixels: NDArray[np.uint8]
 
 
-def encode_catalogue(
-    catalogue: Catalogue,
-    store: Store,
-    encoder: Encodes,
-    side_px: int,
-    progress: Callable[[int], None] = lambda _: None,
-    piece: int = PIECE,
-) -> Report:
-    """Bring the store up to date with the catalogue: rows are added or replaced, none is removed.
+class EncodeJob:
+    """Bring a collection up to date with a catalogue: rows are added or replaced, none is removed.
 
     Parameters
     ----------
@@ -83,147 +113,155 @@ def encode_catalogue(
         The side of the square that the model sees.
     progress : callable
         Called with the number of catalogue rows dealt with since the last call.
-
-    Returns
-    -------
-    Report
-        Also written to ``report.jsonl`` in the store, a line per photo left out or field not read.
+    piece : int
+        Photos in a commit.
     """
-    report = Report()
-    started = time.monotonic()
-    known = _Fingerprints(store)
-    with ThreadPoolExecutor(DECODERS) as decoders, ThreadPoolExecutor(1) as committer:
-        photos = _photos(catalogue, known, side_px, decoders, report, progress)
-        commit: Future[object] | None = None
-        for rows in _pieces(photos, store, encoder, piece, progress):
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        collection: Collection,
+        encoder: Encodes,
+        side_px: int,
+        progress: Callable[[int], None] = lambda _: None,
+        piece: int = PIECE,
+    ) -> None:
+        self._catalogue = catalogue
+        self._collection = collection
+        self._encoder = encoder
+        self._side_px = side_px
+        self._progress = progress
+        self._piece = piece
+        self._reader = PhotoReader(catalogue.location)
+        self._prefix = collection.sources.add(catalogue.location)
+        self._report = Report()
+
+    def run(self) -> Report:
+        """Do it. The report is also written to ``report.jsonl`` in the store, a line per photo left out or field."""
+        started = time.monotonic()
+        with (
+            ThreadPoolExecutor(DECODERS, "decode") as decoders,
+            ThreadPoolExecutor(1, "commit") as committer,
+            Housekeeping(self._collection) as housekeeping,
+        ):
+            commit: Future[None] | None = None
+            for rows in self._pieces(self._photos(decoders)):
+                if commit is not None:
+                    commit.result()
+                    housekeeping.poke()
+                commit = committer.submit(self._commit, rows)
             if commit is not None:
                 commit.result()
-            commit = committer.submit(store.upsert, rows)
-            report.encoded += len(rows)
-        if commit is not None:
-            commit.result()
-    if report.encoded:
-        store.compact()
-    report.seconds = time.monotonic() - started
-    _write_report(store.folder / "report.jsonl", report)
-    return report
+        if self._report.encoded:
+            self._collection.compact()
+        self._report.seconds = time.monotonic() - started
+        storage.write(self._collection.report_location, _encoded(self._report))
+        return self._report
 
+    def _commit(self, rows: pa.Table) -> None:
+        written = self._collection.take_in(rows).rows
+        self._report.encoded += written
+        self._report.kept += len(rows) - written
 
-def _photos(
-    catalogue: Catalogue,
-    known: _Fingerprints,
-    side_px: int,
-    decoders: ThreadPoolExecutor,
-    report: Report,
-    progress: Callable[[int], None],
-) -> Iterator[Photo]:
-    """Decode ``AHEAD`` photos before the caller, in order; what need not be encoded is noted and passed over."""
-    waiting: deque[Future[Photo | Problem | None]] = deque()
+    def _photos(self, decoders: ThreadPoolExecutor) -> Iterator[_Photo]:
+        """Decode a window of photos before the caller, in order; what need not be encoded is counted."""
+        pending: deque[Future[_Photo | Problem]] = deque()
+        rows = iter(self._catalogue)
+        while window := list(itertools.islice(rows, WINDOW)):
+            for changed in self._changed(window, decoders):
+                pending.append(decoders.submit(self._decode, changed))
+                while len(pending) >= WINDOW:
+                    yield from self._taken(pending.popleft())
+        while pending:
+            yield from self._taken(pending.popleft())
 
-    def first() -> Iterator[Photo]:
-        outcome = waiting.popleft().result()
-        if isinstance(outcome, Photo):
-            entry = outcome.entry
-            report.notes.extend(Problem(note, entry.image_id, entry.photo) for note in entry.notes)
-            yield outcome
-            return
-        progress(1)
-        if outcome is None:
-            report.unchanged += 1
+    def _taken(self, future: Future[_Photo | Problem]) -> Iterator[_Photo]:
+        outcome = future.result()
+        if isinstance(outcome, Problem):
+            self._leave_out(outcome)
         else:
-            report.problems.append(outcome)
+            self._report.note(outcome.candidate.entry)
+            yield outcome
 
-    for row in catalogue:
-        waiting.append(decoders.submit(_load, row, catalogue.root, side_px, known))
-        if len(waiting) == AHEAD:
-            yield from first()
-    while waiting:
-        yield from first()
+    def _leave_out(self, problem: Problem) -> None:
+        self._report.leave_out(problem)
+        self._progress(1)
 
+    def _changed(self, window: list[Entry | Problem], decoders: ThreadPoolExecutor) -> list[_Candidate]:
+        """The entries of a window that the store does not hold as they are now."""
+        candidates = []
+        for outcome in decoders.map(self._looked_at, window):
+            if isinstance(outcome, Problem):
+                self._leave_out(outcome)
+            else:
+                candidates.append(outcome)
+        if not candidates:
+            return []
+        stored = self._collection.stored(keys_of([candidate.entry.image_id for candidate in candidates]))
+        fingerprints = np.array([candidate.fingerprint for candidate in candidates], np.uint64)
+        same = stored.found & stored.has_fingerprint & (stored.fingerprint == fingerprints)
+        unchanged = int(same.sum())
+        if unchanged:
+            self._report.unchanged += unchanged
+            self._progress(unchanged)
+        return [candidate for candidate, skip in zip(candidates, same.tolist(), strict=True) if not skip]
 
-def _pieces(
-    photos: Iterator[Photo], store: Store, encoder: Encodes, piece: int, progress: Callable[[int], None]
-) -> Iterator[pa.Table]:
-    """Encode batch after batch, and give the rows of ``piece`` photos at a time."""
-    tables: list[pa.Table] = []
-    while batch := list(itertools.islice(photos, min(BATCH, piece - sum(map(len, tables))))):
-        codes = encoder.encode(np.stack([photo.pixels for photo in batch]))
-        entries = [photo.entry for photo in batch]
-        locations = [photo.location for photo in batch]
-        tables.append(rows_table(store, entries, locations, [photo.fingerprint for photo in batch], codes))
-        progress(len(batch))
-        if sum(map(len, tables)) == piece:
+    def _looked_at(self, row: Entry | Problem) -> _Candidate | Problem:
+        if isinstance(row, Problem):
+            return row
+        try:
+            state = self._reader.state(row.photo)
+        except UndecodableImage as error:
+            return Problem(str(error), row.image_id, row.photo)
+        return _Candidate(row, _fingerprint(row, state), self._stamp(state))
+
+    def _stamp(self, state: SourceState) -> datetime:
+        """When the source of a row changed: at the latest when its photo or its table did."""
+        now = datetime.now(UTC)
+        times = [state.modified, self._catalogue.modified]
+        return min(now, max((time for time in times if time is not None), default=now))
+
+    def _decode(self, candidate: _Candidate) -> _Photo | Problem:
+        entry = candidate.entry
+        try:
+            return _Photo(candidate, decode(self._reader.read(entry.photo), self._side_px))
+        except UndecodableImage as error:
+            return Problem(str(error), entry.image_id, entry.photo)
+
+    def _pieces(self, photos: Iterator[_Photo]) -> Iterator[pa.Table]:
+        """Encode batch after batch, and give the rows of a piece at a time."""
+        tables: list[pa.Table] = []
+        while batch := list(itertools.islice(photos, min(BATCH, self._piece - sum(map(len, tables))))):
+            codes = self._encoder.encode(np.stack([photo.pixels for photo in batch]))
+            tables.append(self._rows([photo.candidate for photo in batch], codes))
+            self._progress(len(batch))
+            if sum(map(len, tables)) == self._piece:
+                yield pa.concat_tables(tables)
+                tables = []
+        if tables:
             yield pa.concat_tables(tables)
-            tables = []
-    if tables:
-        yield pa.concat_tables(tables)
 
-
-def _load(row: Entry | Problem, root: Path, side_px: int, known: _Fingerprints) -> Photo | Problem | None:
-    """Read and decode one photo. None: the store holds it unchanged."""
-    if isinstance(row, Problem):
-        return row
-    try:
-        path = (root / row.photo).resolve()
-        fingerprint = _fingerprint(row, path)
-        if known.holds(row.image_id, fingerprint):
-            return None
-        pixels = decode(read_photo(row.photo, root), side_px)
-    except FileNotFoundError:
-        return Problem("no such file", row.image_id, row.photo)
-    except (UndecodableImage, OSError) as error:
-        return Problem(str(error), row.image_id, row.photo)
-    return Photo(row, str(path), fingerprint, pixels)
-
-
-def _fingerprint(entry: Entry, path: Path) -> int:
-    """Hash all that decides a row: its fields, and its file's place, size and time of change."""
-    stat = path.stat()
-    told = json.dumps([*map(str, astuple(entry)), str(path), stat.st_size, stat.st_mtime_ns])
-    return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest(), "little")
-
-
-def rows_table(
-    store: Store, entries: list[Entry], locations: list[str], fingerprints: list[int], codes: Descriptors
-) -> pa.Table:
-    """Put entries and their descriptors together as rows of the store."""
-    columns: dict[str, object] = {
-        name: [getattr(entry, name) for entry in entries]
-        for name in (
-            *("image_id", "listing_id", "group", "title", "description"),
-            *("price", "lat", "lon", "created_at", "colour", "brand"),
+    def _rows(self, candidates: list[_Candidate], codes: Descriptors) -> pa.Table:
+        entries = [candidate.entry for candidate in candidates]
+        return rows_table(
+            [entry.image_id for entry in entries],
+            [entry.attributes for entry in entries],
+            [entry.photo if is_url(entry.photo) else self._prefix + entry.photo for entry in entries],
+            codes,
+            source=Source.CATALOGUE,
+            stamps=[candidate.stamp for candidate in candidates],
+            fingerprints=[candidate.fingerprint for candidate in candidates],
         )
-    }
-    columns["key"] = keys_of([entry.image_id for entry in entries])
-    columns["photo"] = locations
-    columns["fingerprint"] = np.array(fingerprints, np.uint64)
-    columns["short"] = codes_column(codes.short)
-    columns["long"] = codes_column(codes.long)
-    return pa.table([columns[name] for name in store.schema.names], schema=store.schema)
 
 
-def _write_report(path: Path, report: Report) -> None:
+def _fingerprint(entry: Entry, state: SourceState) -> int:
+    """Hash all that decides a row: its fields, and what tells one version of its photo from another."""
+    content = f"{entry.image_id}\0{entry.photo}\0{entry.attributes.model_dump_json()}\0{state.identity}"
+    return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little")
+
+
+def _encoded(report: Report) -> bytes:
     left_out = [{"left_out": True, **asdict(problem)} for problem in report.problems]
     not_read = [{"left_out": False, **asdict(note)} for note in report.notes]
     lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in [*left_out, *not_read]]
-    write_atomically(path, "".join(lines).encode())
-
-
-class _Fingerprints:
-    """What the store holds, 16 bytes an image: keys and fingerprints as two sorted arrays."""
-
-    def __init__(self, store: Store) -> None:
-        keys, prints = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
-        for bucket in store.buckets:
-            for batch in bucket.column_batches(["key", "fingerprint"]):
-                keys.append(batch["key"].to_numpy())
-                prints.append(batch["fingerprint"].fill_null(0).to_numpy())
-        together = np.concatenate(keys)
-        order = np.argsort(together)
-        self._keys = together[order]
-        self._prints = np.concatenate(prints)[order]
-
-    def holds(self, image_id: str, fingerprint: int) -> bool:
-        key = keys_of([image_id])[0]
-        place = int(np.searchsorted(self._keys, key))
-        return place < len(self._keys) and self._keys[place] == key and int(self._prints[place]) == fingerprint
+    return "".join(lines).encode()

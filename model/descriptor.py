@@ -1,6 +1,6 @@
 """Floats to packed bits: the one definition.
 
-A component is a row of bits; bit ``j`` is set where ``features[column[j]] > threshold[j]``, strictly. Words are
+A component is a run of bits; bit ``j`` is set where ``features[column[j]] > threshold[j]``, strictly. Words are
 uint64, and bit ``j`` of a code is bit ``j % 64`` (least significant first) of word ``j // 64``. The long code is the
 components one after the other; the short code is chosen bit positions of the long one.
 """
@@ -15,23 +15,27 @@ from numpy.typing import NDArray
 
 from lookalike.model.spec import WORD_BITS
 
+Pixels = NDArray[np.uint8]
+"""Photos, sRGB: shape (n, side, side, 3)."""
+
 Features = NDArray[np.float32]
 BoolBits = NDArray[np.bool_]
-Codes = NDArray[np.uint64]
+Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
 class Descriptors:
-    """Codes of n pictures, row by row.
+    """The short and the long code of each of n photos.
 
     Attributes
     ----------
     short : ndarray of uint64, shape (n, short_words)
     long : ndarray of uint64, shape (n, long_words)
+        Row i is photo i's.
     """
 
-    short: Codes
-    long: Codes
+    short: Words
+    long: Words
 
     def __post_init__(self) -> None:
         if len(self.short) != len(self.long):
@@ -76,7 +80,7 @@ def binarise(features: Features, thresholds: Thresholds) -> BoolBits:
     return features[:, thresholds.columns] > thresholds.values
 
 
-def pack(bits: BoolBits) -> Codes:
+def pack(bits: BoolBits) -> Words:
     """Pack bits into words.
 
     Parameters
@@ -99,7 +103,7 @@ def pack(bits: BoolBits) -> Codes:
     return octets.reshape(n, b // 8).view("<u8").astype(np.uint64, copy=False)
 
 
-def unpack(codes: Codes) -> BoolBits:
+def unpack(codes: Words) -> BoolBits:
     """Undo ``pack``.
 
     Parameters
@@ -117,7 +121,7 @@ def unpack(codes: Codes) -> BoolBits:
 def describe(
     features: Sequence[Features], thresholds: Sequence[Thresholds], short_positions: NDArray[np.int32]
 ) -> Descriptors:
-    """Turn the features of n pictures into their codes.
+    """Turn the features of n photos into their codes.
 
     Parameters
     ----------

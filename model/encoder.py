@@ -1,7 +1,7 @@
-"""Pixels in, descriptors out: the only door that the other rooms use.
+"""Pixels in, descriptors out: what the other folders use of this one.
 
-The law: a picture's codes do not depend on the batch that it came in, bit for bit. A sum of floats depends on its
-order, and a library may choose another order for another shape; so the network is only ever called on one picture,
+The law: a photo's codes do not depend on the batch that it came in, bit for bit. A sum of floats depends on its
+order, and a library may choose another order for another shape; so the network is only ever called on one photo,
 or on exactly eight where a trial at the start shows that eight give the floats of one. TensorFlow's convolutions pass
 that trial at some widths and fail it at others (docs/model.md).
 """
@@ -14,24 +14,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lookalike.model import colour, runtime
-from lookalike.model.descriptor import Descriptors, Features, describe
-from lookalike.model.folder import load, network_table
+from lookalike.model import keras_runtime
+from lookalike.model.backbones.registry import network_table
+from lookalike.model.descriptor import Descriptors, Features, Pixels, describe
+from lookalike.model.features import colour
+from lookalike.model.saved_model import load
 from lookalike.model.spec import COLOUR_SOURCE, ModelSpec
 
-Pixels = NDArray[np.uint8]
+FULL_CALL_PHOTOS = 8
+"""On two cores 8 photos a call do 1.6 times the photos per second of one a call; 16 add nothing."""
 
-EIGHT = 8
-"""Pictures in a full call. On two cores 8 a call do 1.6 times the pictures per second of one a call; 16 add nothing."""
-
-WORTH_PADDING = 5
-"""From this many left-over pictures on, a padded call of eight costs less than as many single calls."""
+MIN_PADDED_PHOTOS = 5
+"""From this many left-over photos on, a padded full call costs less than as many single calls."""
 
 
 class Encoder:
-    """Encode pictures with the model of a folder.
+    """Encode photos with the model of a folder.
 
     Calls from several threads at once are allowed.
 
@@ -51,8 +50,8 @@ class Encoder:
     def __init__(self, folder: Path, *, threads: int | None = None) -> None:
         self._model = load(folder)
         threads = threads or len(os.sched_getaffinity(0))
-        self._pools = self._network(runtime.start(threads))
-        self._by_eight = self._eight_equal_one()
+        self._pools = self._network(keras_runtime.start(threads))
+        self._full_calls_allowed = self._full_call_equals_single_calls()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="encode")
 
     @property
@@ -61,12 +60,12 @@ class Encoder:
         return self._model.spec
 
     @property
-    def pictures_per_call(self) -> int:
-        """8, or 1 where this machine's arithmetic for eight pictures is not that for one."""
-        return EIGHT if self._by_eight else 1
+    def photos_per_call(self) -> int:
+        """8, or 1 where this machine's arithmetic for eight photos is not that for one."""
+        return FULL_CALL_PHOTOS if self._full_calls_allowed else 1
 
     def encode(self, pixels: Pixels) -> Descriptors:
-        """Encode pictures.
+        """Encode photos.
 
         Parameters
         ----------
@@ -100,43 +99,44 @@ class Encoder:
     def _calls(self, pixels: Pixels) -> Iterator[Pixels]:
         """Cut a batch into calls of one or eight (or a remainder that will be padded to eight)."""
         full = 0
-        if self._by_eight:
-            left_over = len(pixels) % EIGHT
-            full = len(pixels) if left_over >= WORTH_PADDING else len(pixels) - left_over
-        for start in range(0, full, EIGHT):
-            yield pixels[start : start + EIGHT]
+        if self._full_calls_allowed:
+            left_over = len(pixels) % FULL_CALL_PHOTOS
+            full = len(pixels) if left_over >= MIN_PADDED_PHOTOS else len(pixels) - left_over
+        for start in range(0, full, FULL_CALL_PHOTOS):
+            yield pixels[start : start + FULL_CALL_PHOTOS]
         for start in range(full, len(pixels)):
             yield pixels[start : start + 1]
 
     def _encode_call(self, pixels: Pixels) -> Descriptors:
         n = len(pixels)
         padded = pixels
-        if 1 < n < EIGHT:
-            padded = np.concatenate([pixels, np.zeros((EIGHT - n, *pixels.shape[1:]), np.uint8)])
+        if 1 < n < FULL_CALL_PHOTOS:
+            padded = np.concatenate([pixels, np.zeros((FULL_CALL_PHOTOS - n, *pixels.shape[1:]), np.uint8)])
         pools = iter(self._pools(padded))
         features = [
             colour.features(pixels) if c.source == COLOUR_SOURCE else next(pools)[:n] for c in self.spec.components
         ]
         return describe(features, self._model.thresholds, self._model.short_positions)
 
-    def _network(self, backend: str) -> runtime.Run:
+    def _network(self, backend: str) -> keras_runtime.Run:
         if not self.spec.layer_sources:
             return lambda _: []
-        from lookalike.model import network
+        from lookalike.model.backbones import build
 
         spec = self.spec
-        return network.pools(network_table(spec), spec.input_px, spec.layer_sources, self._model.parameters, backend)
+        table = network_table(spec.backbone, spec.width, spec.layer_sources)
+        return build.pools(table, spec.input_px, spec.layer_sources, self._model.parameters, backend)
 
-    def _eight_equal_one(self) -> bool:
-        """Try both calls on noise, all eight places, float for float.
+    def _full_call_equals_single_calls(self) -> bool:
+        """Try both calls on noise, at all eight positions, float for float.
 
         The order of a sum should follow from shapes and threads, not from the values, so one trial stands for all
-        pictures: evidence, not proof. It also compiles both shapes before the first real picture comes.
+        photos: evidence, not proof. It also compiles both shapes before the first real photo comes.
         """
         side = self.spec.input_px
-        noise = np.random.default_rng(0).integers(0, 256, (EIGHT, side, side, 3), np.uint8)
+        noise = np.random.default_rng(0).integers(0, 256, (FULL_CALL_PHOTOS, side, side, 3), np.uint8)
         together = self._pools(noise)
-        alone = [self._pools(noise[i : i + 1]) for i in range(EIGHT)]
+        alone = [self._pools(noise[i : i + 1]) for i in range(FULL_CALL_PHOTOS)]
         return all(
             np.array_equal(pool[i : i + 1], single)
             for i, singles in enumerate(alone)

@@ -9,18 +9,28 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
 from lookalike.errors import BadModel
+from lookalike.model.files import read_bytes
+
+FORMAT: Final = 1
+"""The newest format of a model folder that this version reads; it reads every one from 1 on."""
 
 WORD_BITS = 64
 MAX_LONG_BITS = 8192
 SPEC_FILE = "model.json"
+MAX_SPEC_BYTES = 1 << 20
 COLOUR_SOURCE = "colour"
 
+_MAX_PROBLEMS = 5  # named in one message
+_MAX_FORMAT = 2**31 - 1  # a larger number is damage, and Python refuses to print one of thousands of digits
+
 Bits = Annotated[int, Field(gt=0, multiple_of=WORD_BITS)]
+Backbone = Literal["darknet19", "googlenet"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 
 
@@ -33,7 +43,7 @@ class Source(NamedTuple):
 
 
 def parse_source(text: str) -> Source:
-    """Read ``conv8`` (one mean per channel) or ``conv8@2x2`` (one per channel and quarter of the picture)."""
+    """Read ``conv8`` (one mean per channel) or ``conv8@2x2`` (one per channel and quarter of the photo)."""
     match = re.fullmatch(r"([a-z]\w*)(?:@([1-9])x([1-9]))?", text)
     if match is None:
         raise ValueError(f"a source is written layer or layer@2x2, not {text!r}")
@@ -42,14 +52,19 @@ def parse_source(text: str) -> Source:
 
 
 class ComponentSpec(BaseModel):
-    """A named part of the long code."""
+    """A named part of the long code.
+
+    ``weight`` is in hundredths: 100 counts each differing bit once, 250 two and a half times, 0 not at all.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
     source: str = Field(description="`colour`, a layer, or a layer and its grid: conv8@2x2.")
     bits: Bits
-    weight: int = Field(ge=0, le=1000, description="Multiplies this part's Hamming distance.")
+    weight: int = Field(
+        ge=0, le=1000, description="Hundredths: 100 counts each differing bit of this part once in the long distance."
+    )
 
     @model_validator(mode="after")
     def _source_parses(self) -> Self:
@@ -62,12 +77,12 @@ class ModelSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[1] = FORMAT
     name: Name
     version: Name
-    backbone: Literal["darknet19", "googlenet"]
+    backbone: Backbone
     width: float = Field(gt=0, le=4, description="Multiplies the filters of the published network.")
-    input_px: int = Field(ge=32, le=1024, description="Side of the square picture that the network takes.")
+    input_px: int = Field(ge=32, le=1024, description="Side of the square photo that the network takes.")
     short_bits: Annotated[Bits, Field(le=256)]
     components: tuple[ComponentSpec, ...] = Field(min_length=1)
     arrays_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of thresholds and network parameters.")
@@ -105,7 +120,7 @@ class ModelSpec(BaseModel):
 
     @property
     def weights(self) -> tuple[int, ...]:
-        """Default weight of each component, in order."""
+        """Default weight of each component, in order, in hundredths: 100 counts each differing bit once."""
         return tuple(c.weight for c in self.components)
 
     @property
@@ -138,10 +153,37 @@ class ModelSpec(BaseModel):
             There is no spec, or it does not validate.
         """
         path = Path(folder) / SPEC_FILE
+        return cls.parse(read_bytes(path, MAX_SPEC_BYTES), path)
+
+    @classmethod
+    def parse(cls, content: bytes, path: Path) -> Self:
+        """Read a spec from the content of its file; ``path`` is only for the message.
+
+        Raises
+        ------
+        BadModel
+            It is of a format that this version does not read, or does not validate.
+        """
+        _check_format(content, path)
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise BadModel(f"{path} cannot be read: {error.strerror}") from error
+            return cls.model_validate_json(content)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise BadModel(f"{path} is not a model spec: {problems}") from error
+            found = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
+            more = f"; and {len(found) - _MAX_PROBLEMS} more" if len(found) > _MAX_PROBLEMS else ""
+            raise BadModel(f"{path} is not a model spec: {'; '.join(found[:_MAX_PROBLEMS])}{more}") from error
+
+
+def _check_format(content: bytes, path: Path) -> None:
+    """Look at the format before anything else: another one may have other fields, and those errors would mislead."""
+    try:
+        found = from_json(content)  # json.loads would raise a RecursionError on brackets alone
+    except ValueError as error:
+        raise BadModel(f"{path} is not JSON: {error}") from error
+    number = found.get("format") if isinstance(found, dict) else None
+    if type(number) is not int or not 1 <= number <= _MAX_FORMAT:  # not isinstance: True is an int
+        raise BadModel(f"{path} is not a model spec: its `format` is no whole number from 1 on")
+    if number > FORMAT:
+        raise BadModel(
+            f"{path} has format {number}, but this version of lookalike reads formats 1 to {FORMAT}: "
+            "use the version that wrote the model, or a newer one"
+        )

@@ -1,164 +1,187 @@
-"""Columns of a shard that only grow: a reader that holds the first n rows is never disturbed by later ones."""
+"""Attributes of every slot in memory. Each column takes an Arrow column for some slots, and is read as an array.
+
+Slots may be written while others are read: only those that a snapshot shows keep their values.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lookalike.actors.index.slots import write
 from lookalike.kernels.memory import GrowableRows
 
-# Chunks of a text column are joined past this number, so that looking up a row stays a short search.
-MOST_CHUNKS = 64
-
-
-class TextColumn:
-    """Strings, in Arrow memory: the characters and 8 bytes a row (a shard's titles can exceed 2 GB)."""
-
-    def __init__(self) -> None:
-        self._chunks: list[pa.Array] = []
-
-    def append(self, values: pa.ChunkedArray) -> None:
-        """Add rows; a null becomes an empty string."""
-        filled = pc.fill_null(values, "").cast(pa.large_string())
-        self._chunks.extend(chunk for chunk in filled.chunks if len(chunk))
-        if len(self._chunks) > MOST_CHUNKS:
-            self._join_small_chunks()
-
-    def view(self) -> Texts:
-        """The rows so far."""
-        return Texts(self._chunks)
-
-    def _join_small_chunks(self) -> None:
-        """Join the short chunks at the end; long ones are left, so a row is copied a few times, not often."""
-        rows = sum(map(len, self._chunks))
-        long = next(i for i, chunk in enumerate([*self._chunks, ""]) if len(chunk) < rows / 8)
-        self._chunks[long:] = [pa.concat_arrays(self._chunks[long:])]
-
-
-class Texts:
-    """Rows of a text column."""
-
-    def __init__(self, chunks: Sequence[pa.Array]) -> None:
-        self.array = pa.chunked_array(chunks, pa.large_string())
-        self._starts = np.cumsum([0, *map(len, chunks)])
-
-    def take(self, rows: NDArray[np.int64]) -> list[str]:
-        """The values of some rows.
-
-        A chunk at a time: Arrow's own ``take`` joins all chunks first (10 ms for a million rows, 0.01 ms so).
-        """
-        chunk = np.searchsorted(self._starts, rows, side="right") - 1
-        values = np.empty(len(rows), object)
-        for number in np.unique(chunk).tolist():
-            here = chunk == number
-            values[here] = self.array.chunk(number).take(pa.array(rows[here] - self._starts[number])).to_pylist()
-        return values.tolist()
-
-
-class CategoryColumn:
-    """Strings with few different values: a number a row, and the values once."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-        self._rows = GrowableRows(1, np.dtype(np.int32))
-
-    def append(self, values: pa.ChunkedArray) -> None:
-        """Add rows; a null becomes an empty string."""
-        encoded = pc.fill_null(values, "").combine_chunks().dictionary_encode()
-        known = [self._numbers.setdefault(value, len(self._numbers)) for value in encoded.dictionary.to_pylist()]
-        self._rows.append(np.array(known, np.int32)[encoded.indices.to_numpy()].reshape(-1, 1))
-
-    def view(self) -> Categories:
-        """The rows so far."""
-        return Categories(self._rows.view()[:, 0], list(self._numbers))
+NO_TIME: Final = np.iinfo(np.int64).min
+NO_DEGREES: Final = np.iinfo(np.int32).min
+DEGREE: Final = 10_000_000  # 1e-7 degrees are 1 cm
+# Above this many numbers a look at a table costs less than a comparison with each (0.1 ms per million rows).
+_MAX_COMPARED = 8
 
 
 class Categories:
-    """Rows of a category column: ``numbers`` int32 (n,) into ``values``."""
+    """Slots of a category column.
 
-    def __init__(self, numbers: NDArray[np.int32], values: list[str]) -> None:
+    Attributes
+    ----------
+    numbers : ndarray of uint8, uint16 or uint32, shape (n,)
+        0: no value.
+    """
+
+    def __init__(
+        self, numbers: NDArray[np.unsignedinteger], values: Sequence[str], known: dict[str, int], count: int
+    ) -> None:
         self.numbers = numbers
-        self.values = values
+        self._values, self._known, self._count = values, known, count  # values that came since are left out
 
     def take(self, rows: NDArray[np.int64]) -> list[str]:
-        """The values of some rows."""
-        return [self.values[number] for number in self.numbers[rows].tolist()]
+        """The values of some visible rows."""
+        return [self._values[number] for number in self.numbers[rows].tolist()]
 
-    def where(self, chosen: Sequence[bool]) -> NDArray[np.bool_]:
-        """Which rows have a value that is chosen; ``chosen`` has one entry per value. bool (n,)."""
-        return np.array([*chosen, False])[self.numbers]
+    def rows_with(self, values: Collection[str]) -> NDArray[np.bool_]:
+        """Which slots have one of some values: bool (n,)."""
+        return self._slots_of([self._known.get(value, 0) for value in set(values)])
+
+    def rows_where(self, chosen: Callable[[str], bool]) -> NDArray[np.bool_]:
+        """Which slots have a value that is chosen: bool (n,)."""
+        return self._slots_of([number for number in range(1, self._count) if chosen(self._values[number])])
+
+    def _slots_of(self, numbers: list[int]) -> NDArray[np.bool_]:
+        numbers = [number for number in numbers if 0 < number < self._count]
+        met = np.zeros(len(self.numbers), bool)
+        if len(numbers) <= _MAX_COMPARED:
+            for number in numbers:
+                met |= self.numbers == number
+            return met
+        table = np.zeros(self._count + 1, bool)
+        table[numbers] = True
+        for start in range(0, len(met), 1 << 16):
+            part = slice(start, start + (1 << 16))
+            # Hidden slots may have numbers beyond the table; "clip" lets them read its last entry, which is false.
+            np.take(table, self.numbers[part], mode="clip", out=met[part])
+        return met
+
+
+class CategoryColumn:
+    """Texts of which many rows share one: a number per slot, and each value once, for as long as the column lives."""
+
+    def __init__(self) -> None:
+        self._values = [""]
+        self._known = {"": 0}
+        self._value_bytes = 0
+        self._numbers = GrowableRows(1, np.uint8)
+
+    @property
+    def held_bytes(self) -> int:
+        """Of the numbers, and about what the values take: a text object and an entry in a dict and a list each."""
+        return self._numbers.held_bytes + self._value_bytes + 160 * len(self._values)
+
+    def put(self, slots: NDArray[np.int64], values: pa.Array) -> None:
+        if not pa.types.is_dictionary(values.type):
+            values = values.dictionary_encode()
+        numbers = np.array([*self._numbers_of(values.dictionary.to_pylist()), 0], np.uint32)
+        if len(self._values) > np.iinfo(self._numbers.view().dtype).max:
+            self._widen()
+        rows = numbers[pc.fill_null(values.indices, len(numbers) - 1).to_numpy(zero_copy_only=False)]
+        write(self._numbers, slots, rows.astype(self._numbers.view().dtype).reshape(-1, 1))
+
+    def view(self, slots: int) -> Categories:
+        return Categories(self._numbers.view()[:slots, 0], self._values, self._known, len(self._values))
+
+    def _numbers_of(self, values: list[str | None]) -> list[int]:
+        numbers = list(map(self._known.get, values))
+        for position in (i for i, number in enumerate(numbers) if number is None):
+            value = values[position] or ""
+            numbers[position] = self._known.setdefault(value, len(self._values))
+            if numbers[position] == len(self._values):
+                self._values.append(value)
+                self._value_bytes += len(value)
+        return numbers
+
+    def _widen(self) -> None:
+        """Move to the narrowest type for all values; snapshots keep the old numbers."""
+        wider = np.uint16 if len(self._values) <= np.iinfo(np.uint16).max else np.uint32
+        numbers = GrowableRows(1, wider)
+        numbers.append(self._numbers.view().astype(wider))
+        self._numbers = numbers
+
+
+class Column(Protocol):
+    """What every column does."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in memory."""
+
+    def put(self, slots: NDArray[np.int64], values: pa.Array) -> None:
+        """Write the values of some free slots; a null is no value."""
+
+    def view(self, slots: int) -> Any:
+        """Read the first slots."""
 
 
 class NumberColumn:
-    """Floats; NaN where a row has none, so that every comparison with it is false."""
+    """float64, NaN where there is none: every comparison with it is false."""
 
     def __init__(self) -> None:
-        self._rows = GrowableRows(1, np.dtype(np.float64))
+        self._rows = GrowableRows(1, np.float64)
 
-    def append(self, values: pa.ChunkedArray) -> None:
-        """Add rows; a time becomes seconds since 1970."""
-        if pa.types.is_timestamp(values.type):
-            microseconds = pc.cast(pc.cast(values, pa.timestamp("us", tz="UTC")), pa.int64())
-            values = pc.divide(pc.cast(microseconds, pa.float64()), 1e6)
-        self._rows.append(pc.fill_null(values, np.nan).to_numpy().reshape(-1, 1))
+    @property
+    def held_bytes(self) -> int:
+        return self._rows.held_bytes
 
-    def view(self) -> NDArray[np.float64]:
-        """The rows so far: float64 (n,)."""
-        return self._rows.view()[:, 0]
+    def put(self, slots: NDArray[np.int64], values: pa.Array) -> None:
+        write(self._rows, slots, _floats(values).reshape(-1, 1))
+
+    def view(self, slots: int) -> NDArray[np.float64]:
+        numbers: NDArray[np.float64] = self._rows.view()[:slots, 0]
+        return numbers
 
 
-class KeyIndex:
-    """Which row holds a key: 4 bytes a row, sorted now and then, and a small dictionary of what came since."""
-
-    # Sorting a million keys takes 80 ms: done each time the rows grew by an eighth, it costs 1 microsecond a row.
-    _GROWTH = 8
+class TimeColumn:
+    """int64, microseconds since 1970 in UTC; ``NO_TIME`` where there is none."""
 
     def __init__(self) -> None:
-        self._order = np.empty(0, np.uint32)
-        self._since: dict[int, int] = {}
+        self._rows = GrowableRows(1, np.int64)
 
-    def find(self, keys: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Find the newest row of each key.
+    @property
+    def held_bytes(self) -> int:
+        return self._rows.held_bytes
 
-        Parameters
-        ----------
-        keys : ndarray of uint64, shape (n,)
-            Of all rows.
-        wanted : ndarray of uint64, shape (m,)
+    def put(self, slots: NDArray[np.int64], values: pa.Array) -> None:
+        microseconds = pc.fill_null(pc.cast(values, pa.timestamp("us", values.type.tz)).view(pa.int64()), NO_TIME)
+        write(self._rows, slots, microseconds.to_numpy(zero_copy_only=False).reshape(-1, 1))
 
-        Returns
-        -------
-        ndarray of int64, shape (m,)
-            -1 for a key that no row has.
-        """
-        place = np.searchsorted(keys[: len(self._order)], wanted, side="right", sorter=self._order) - 1
-        rows = np.full(len(wanted), -1, np.int64)
-        if len(self._order):
-            nearest = self._order[place]  # place is -1 for keys below all: the check of the key sees to it
-            same = keys[nearest] == wanted
-            rows[same] = nearest[same]
-        for position, key in enumerate(wanted.tolist()):
-            rows[position] = self._since.get(key, rows[position])
-        return rows
+    def view(self, slots: int) -> NDArray[np.int64]:
+        times: NDArray[np.int64] = self._rows.view()[:slots, 0]
+        return times
 
-    def add(self, keys: NDArray[np.uint64], first: int) -> NDArray[np.int64]:
-        """Index the rows from ``first`` on. Returns the older rows of the same keys, which are now void."""
-        new = keys[first:]
-        if first + len(new) > len(self._order) + max(len(self._order) // self._GROWTH, 1024):
-            return self._sort(keys)
-        older = self.find(keys, new)
-        last = {key: row for row, key in enumerate(new.tolist(), start=first)}
-        repeated = [row for row, key in enumerate(new.tolist(), start=first) if last[key] != row]
-        self._since.update(last)
-        return np.concatenate([older[older >= 0], np.array(repeated, np.int64)])
 
-    def _sort(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        order = np.argsort(keys, kind="stable").astype(np.uint32)
-        ordered = keys[order]
-        self._order, self._since = order, {}
-        void: NDArray[np.int64] = order[:-1][ordered[:-1] == ordered[1:]].astype(np.int64)
-        return void
+class DegreesColumn:
+    """int32 in units of 1e-7 degrees; ``NO_DEGREES`` where there is none, or where it is no angle of a place."""
+
+    def __init__(self) -> None:
+        self._rows = GrowableRows(1, np.int32)
+
+    @property
+    def held_bytes(self) -> int:
+        return self._rows.held_bytes
+
+    def put(self, slots: NDArray[np.int64], values: pa.Array) -> None:
+        degrees = _floats(values)
+        known = np.abs(degrees) <= 180  # false for NaN
+        units = np.where(known, np.rint(np.where(known, degrees, 0) * DEGREE), NO_DEGREES)
+        write(self._rows, slots, units.astype(np.int32).reshape(-1, 1))
+
+    def view(self, slots: int) -> NDArray[np.int32]:
+        degrees: NDArray[np.int32] = self._rows.view()[:slots, 0]
+        return degrees
+
+
+def _floats(values: pa.Array) -> NDArray[np.float64]:
+    floats: NDArray[np.float64] = pc.fill_null(values, np.nan).to_numpy(zero_copy_only=False)
+    return floats

@@ -1,140 +1,316 @@
-"""The rows of a shard in memory: codes, keys and the fields that answers and filters read."""
+"""The rows of a shard in memory: codes, keys, ids and what filters read. Titles are in a scratch file.
+
+A row has a *slot*. One thread applies batches and publishes; each published state is a ``Snapshot``, and any number
+of threads read. A row that is replaced gets another slot, and the old one is *retired*: snapshots that show it may
+still be read. When the last of their readers has left, the slot is free and the next row is written there. So a search
+is never disturbed, nothing is copied to publish but one bit per slot, and memory stays flat under endless upserts.
+Slots left by deleted rows wait for new rows: a shard that shrank scans as many slots as before.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lookalike.actors.index.columns import Categories, CategoryColumn, KeyIndex, NumberColumn, TextColumn, Texts
-from lookalike.ingest.store.collection import codes_array
+from lookalike.actors.index.columns import Categories, CategoryColumn, Column, DegreesColumn, NumberColumn, TimeColumn
+from lookalike.actors.index.ids import MAX_ID_BYTES, IdColumn, Ids
+from lookalike.actors.index.key_index import KeyIndex
+from lookalike.actors.index.ragged import lengths_of, parts_of
+from lookalike.actors.index.slots import FreeList, Published, VisibleSlots, write
+from lookalike.actors.index.texts import TextFile, Texts
+from lookalike.ingest.attributes import Held, columns, names_held
 from lookalike.kernels.hamming import Codes
 from lookalike.kernels.memory import GrowableRows
 
-TEXTS = ("image_id", "listing_id", "title")
-CATEGORIES = ("group", "colour", "brand")
-NUMBERS = ("price", "lat", "lon", "created_at")
-COLUMNS = ("key", "short", "long", *TEXTS, *CATEGORIES, *NUMBERS)
+logger = logging.getLogger(__name__)
+
+_COLUMN_TYPES: Final[dict[Held, Callable[[], Column]]] = {
+    Held.CATEGORY: CategoryColumn,
+    Held.NUMBER: NumberColumn,
+    Held.TIME: TimeColumn,
+    Held.DEGREES: DegreesColumn,
+}
+# What a batch must have.
+COLUMNS: Final = ("key", "image_id", "deleted", "short", "long", *names_held(*set(Held) - {Held.NO}))
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The rows at one moment; nothing that happens to the shard later changes it.
+    """The rows as they were when they were published. Valid inside the ``Rows.reading`` block that gave it.
+
+    Only visible slots keep their contents. The others may be written at any moment: their values mean nothing, and a
+    mask over all slots must be combined with ``visible``.
 
     Attributes
     ----------
     codes : Codes
-        Of all n rows, dead ones included.
-    alive : ndarray of bool, shape (n,), or None
-        Which rows count. None: all.
+        Of all n slots.
+    visible : ndarray of uint64, shape (ceil(n / 64),), or None
+        Slot i is visible if bit ``i & 63`` of word ``i >> 6`` is set. None: all are.
+    rows_visible : int
+    generation : int
+        Grows with each publication.
     """
 
     codes: Codes
-    alive: NDArray[np.bool_] | None
+    visible: NDArray[np.uint64] | None
+    rows_visible: int
+    generation: int
+    _index: KeyIndex
+    _ids: Ids
+    _columns: dict[str, Any]
     _texts: dict[str, Texts]
-    _categories: dict[str, Categories]
-    _numbers: dict[str, NDArray[np.float64]]
 
     def __len__(self) -> int:
-        return len(self.codes.keys)
+        """How many slots there are, visible or not."""
+        return len(self.codes)
 
-    @property
-    def rows_alive(self) -> int:
-        """How many rows count."""
-        return len(self) if self.alive is None else int(self.alive.sum())
+    def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Find the visible slot of each key, -1 where there is none: int64, shape of ``keys``.
+
+        A key found is the key of one id, but another id can have it too (7e-5 among 50 million): compare the id.
+        """
+        return self._index.find(keys, self.generation, self.visible, len(self))
+
+    def visible_rows(self) -> Iterator[NDArray[np.int64]]:
+        """All visible slots, in blocks: ascending int64."""
+        for start in range(0, len(self), _BLOCK):
+            stop = min(start + _BLOCK, len(self))
+            if self.visible is None:
+                yield np.arange(start, stop)
+            else:
+                words = self.visible[start >> 6 : (stop + 63) >> 6].astype("<u8", copy=False)
+                bits = np.unpackbits(words.view(np.uint8), count=stop - start, bitorder="little")
+                yield start + np.flatnonzero(bits)
+
+    def image_ids(self, rows: NDArray[np.int64]) -> list[str]:
+        """Image ids of some visible rows."""
+        return self._ids.image_ids(rows)
+
+    def listing_ids(self, rows: NDArray[np.int64]) -> list[str]:
+        """Listing ids of some visible rows; the image id where a row has no other."""
+        ids: list[str] = self._ids.listings(rows).to_pylist()
+        return ids
+
+    def listings(self, rows: NDArray[np.int64]) -> pa.LargeStringArray:
+        """Listing ids of some visible rows as a column: for many rows at once."""
+        return self._ids.listings(rows)
+
+    def rows_of_listings(self, listing_ids: Sequence[str]) -> NDArray[np.int64]:
+        """All visible rows with one of some listing ids: ascending int64."""
+        found = [self._ids.of_listings(listing_ids, rows) for rows in self.visible_rows()]
+        return np.concatenate([np.empty(0, np.int64), *found])
 
     def categories(self, field: str) -> Categories:
-        """A column of few different strings."""
-        return self._categories[field]
-
-    def text(self, field: str) -> pa.ChunkedArray:
-        """A column of strings."""
-        return self._texts[field].array
+        """A column of texts that many rows share."""
+        categories: Categories = self._columns[field]
+        return categories
 
     def numbers(self, field: str) -> NDArray[np.float64]:
-        """A column of numbers, NaN where a row has none: float64 (n,)."""
-        return self._numbers[field]
+        """A column of numbers: float64 (n,), NaN where a row has none."""
+        numbers: NDArray[np.float64] = self._columns[field]
+        return numbers
 
-    def texts_of(self, field: str, rows: NDArray[np.int64]) -> list[str]:
-        """Some rows of a column of strings."""
-        return self._texts[field].take(rows)
+    def times(self, field: str) -> NDArray[np.int64]:
+        """A column of times: int64 (n,), microseconds since 1970 in UTC, ``columns.NO_TIME`` where a row has none."""
+        times: NDArray[np.int64] = self._columns[field]
+        return times
+
+    def degrees(self, field: str) -> NDArray[np.int32]:
+        """A column of degrees: int32 (n,) in units of 1e-7, ``columns.NO_DEGREES`` where a row has none."""
+        degrees: NDArray[np.int32] = self._columns[field]
+        return degrees
+
+    def texts(self, field: str) -> Texts:
+        """A column of texts on disk, to be read from its beginning to its end."""
+        return self._texts[field]
 
 
 class Rows:
-    """All rows that a shard holds, in the order in which they came. One thread writes, any number read."""
+    """All rows that a shard holds. One thread applies and publishes, any number read.
 
-    def __init__(self, short_words: int, long_words: int, component_words: tuple[int, ...]) -> None:
+    Parameters
+    ----------
+    short_words, long_words, component_words
+        Of the codes, as ``Codes`` has them.
+    scratch : Path, optional
+        The folder for texts on disk, the system's temporary one unless given. On a tmpfs they are in memory after all.
+
+    Attributes
+    ----------
+    bad_rows : int
+        Rows left out so far, because they had no key, no id, an id that is too long, or a code of another length.
+    """
+
+    def __init__(
+        self, short_words: int, long_words: int, component_words: tuple[int, ...], scratch: Path | None = None
+    ) -> None:
         self._component_words = component_words
         self._short = GrowableRows(short_words)
         self._long = GrowableRows(long_words)
-        self._keys = GrowableRows(1)
-        self._texts = {name: TextColumn() for name in TEXTS}
-        self._categories = {name: CategoryColumn() for name in CATEGORIES}
-        self._numbers = {name: NumberColumn() for name in NUMBERS}
         self._index = KeyIndex()
-        self._alive = np.empty(0, bool)
+        self._ids = IdColumn()
+        self._columns: dict[str, Column] = {
+            name: _COLUMN_TYPES[column.held]() for name, column in columns().items() if column.held in _COLUMN_TYPES
+        }
+        self._texts = {name: TextFile(scratch) for name in names_held(Held.ON_DISK)}
+        self._visible = VisibleSlots()
+        self._free = FreeList()
+        self._slots = 0  # ever handed out
+        self.bad_rows = 0
+        self._generation = 0
+        self._published = Published(self._snapshot())
 
-    def __len__(self) -> int:
-        return len(self._keys.view())
+    @property
+    def held_bytes(self) -> dict[str, int]:
+        """Bytes in memory, counted per part."""
+        return {
+            "short": self._short.held_bytes,
+            "long": self._long.held_bytes,
+            **self._index.held_bytes,
+            "ids": self._ids.held_bytes,
+            **{name: column.held_bytes for name, column in self._columns.items()},
+            "slots": 2 * self._visible.held_bytes + self._free.held_bytes,
+        }
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of texts in the scratch folder."""
+        return sum(texts.disk_bytes for texts in self._texts.values())
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of codes and keys, counted from the arrays."""
-        return sum(array.view().nbytes for array in (self._short, self._long, self._keys))
+        """Bytes of codes and keys of all slots."""
+        keys = self._index.keys()
+        return self._short.view().nbytes + self._long.view().nbytes + keys.nbytes
 
     @property
     def huge_pages(self) -> bool:
         """Whether the system granted huge pages to the long codes."""
         return self._long.huge_pages
 
-    def append(self, table: pa.Table) -> int:
-        """Add the rows of a table with ``COLUMNS``; they count once ``admit`` is called. Returns the first's number."""
-        first = len(self)
-        self._short.append(codes_array(table["short"]))
-        self._long.append(codes_array(table["long"]))
-        self._keys.append(table["key"].to_numpy().reshape(-1, 1))
-        for columns in (self._texts, self._categories, self._numbers):
-            for name, column in columns.items():
-                column.append(table[name])
-        return first
+    def reading(self) -> AbstractContextManager[Snapshot]:
+        """Read the published rows: the snapshot stays as it is until the block ends. From any thread."""
+        return self._published.reading()
 
-    def admit(self) -> None:
-        """Let the rows appended since the last time count: a row replaces an older one of its key."""
-        first = len(self._alive)
-        if first < len(self):
-            self._alive = np.concatenate([self._alive, np.ones(len(self) - first, bool)])
-            self.kill(self._index.add(self._keys.view()[:, 0], first))
+    def apply(self, batch: pa.RecordBatch) -> None:
+        """Replace the rows of the batch's keys, in order; remove those that it says are deleted.
 
-    def kill(self, rows: NDArray[np.int64]) -> None:
-        """Let some rows count no more. Snapshots taken before still see them."""
-        if len(rows):
-            self._alive = self._alive.copy()
-            self._alive[rows] = False
+        Readers see it once ``publish`` was called. A row that cannot be held is left out and counted, and what the
+        batch says of its key otherwise is done.
 
-    @property
-    def dead(self) -> int:
-        """How many rows count no more."""
-        return int(len(self._alive) - self._alive.sum())
+        Parameters
+        ----------
+        batch : RecordBatch
+            With ``COLUMNS``: ``key`` uint64, ``deleted`` bool, ``short`` and ``long`` binary (words of 8 bytes, as many
+            as the codes have; anything where ``deleted``), the others as ``ingest.attributes`` has them.
 
-    def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """The row of each key that counts, or -1: int64, shape of ``keys``."""
-        rows = self._index.find(self._keys.view()[:, 0], keys)
-        rows[rows >= 0] = np.where(self._alive[rows[rows >= 0]], rows[rows >= 0], -1)
-        return rows
+        Raises
+        ------
+        OSError, MemoryError
+            A text could not be written, or there is no memory. The rows are as before; the batch can be applied again.
+        """
+        live, deleted, bad = self._split(batch)
+        self._release(self._index.reclaim(self._published.oldest()))
+        if live.num_rows:
+            self._upsert(live)
+        if len(deleted):
+            self._hide(*self._index.remove(deleted))
+        self.bad_rows += bad
 
-    def snapshot(self) -> Snapshot:
-        """Freeze the rows as they are now; nothing is copied."""
-        return Snapshot(
-            codes=Codes(
-                short=self._short.view(),
-                long=self._long.view(),
-                keys=self._keys.view()[:, 0],
-                component_words=self._component_words,
-            ),
-            alive=None if self._alive.all() else self._alive,
-            _texts={name: column.view() for name, column in self._texts.items()},
-            _categories={name: column.view() for name, column in self._categories.items()},
-            _numbers={name: column.view() for name, column in self._numbers.items()},
+    def publish(self) -> None:
+        """Let new readers see what was applied. Copies one bit per slot."""
+        for name, texts in self._texts.items():
+            try:
+                texts.tidy(self._visible.freeze(len(self._index)), len(self._index), self._visible.count)
+            except OSError:  # the file as it is serves; the next publication tries again
+                logger.exception("cannot rewrite the scratch file of %s", name)
+        self._generation += 1
+        snapshot = self._snapshot()
+        self._index.publish(snapshot.generation, snapshot.visible, len(snapshot))
+        self._published.swap(snapshot)
+        self._release(self._index.reclaim(self._published.oldest()))
+
+    def _split(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, NDArray[np.uint64], int]:
+        """The rows to hold, the keys to remove, and how many rows are bad; of each key only the last good row."""
+        keys = pc.fill_null(batch["key"], 0).to_numpy()
+        deleted = pc.fill_null(batch["deleted"], False).to_numpy(zero_copy_only=False)
+        id_bytes = lengths_of(batch["image_id"])
+        good = (lengths_of(batch["short"]) == self._short.row_bytes) & (id_bytes > 0) & (id_bytes <= MAX_ID_BYTES)
+        good &= lengths_of(batch["long"]) == self._long.row_bytes
+        good &= lengths_of(batch["listing_id"]) <= MAX_ID_BYTES
+        good = (good | deleted) & batch["key"].is_valid().to_numpy(zero_copy_only=False)
+        last = good.copy()
+        rows = np.flatnonzero(good)
+        ordered = np.sort(keys[rows])
+        if (ordered[1:] == ordered[:-1]).any():
+            rows = rows[::-1]
+            last[:] = False
+            last[rows[np.unique(keys[rows], return_index=True)[1]]] = True
+        held = last & ~deleted
+        live = batch.select(COLUMNS)
+        return live if held.all() else live.filter(pa.array(held)), keys[last & deleted], int((~good).sum())
+
+    def _upsert(self, live: pa.RecordBatch) -> None:
+        slots = self._free.pop(live.num_rows)
+        fresh = live.num_rows - len(slots)
+        slots = np.concatenate([slots, np.arange(self._slots, self._slots + fresh)])
+        self._slots += fresh
+        try:
+            for name, texts in self._texts.items():
+                texts.put(slots, live[name])
+            for name, column in self._columns.items():
+                column.put(slots, live[name])
+            write(self._short, slots, _codes(live["short"]))
+            write(self._long, slots, _codes(live["long"]))
+            self._ids.put(slots, live["image_id"], live["listing_id"])
+            replaced, free = self._index.put(slots, live["key"].to_numpy())
+        except BaseException:  # whatever it is: nobody may ever see these slots, and the next batch may use them
+            self._release(slots)
+            raise
+        self._visible.show(slots)
+        self._hide(replaced, free)
+
+    def _hide(self, slots: NDArray[np.int64], free: NDArray[np.int64]) -> None:
+        self._visible.hide(slots)
+        self._release(free)
+
+    def _release(self, slots: NDArray[np.int64]) -> None:
+        self._ids.free(slots)
+        self._free.push(slots)
+
+    def _snapshot(self) -> Snapshot:
+        slots = len(self._index)
+        codes = Codes(
+            short=self._short.view()[:slots],
+            long=self._long.view()[:slots],
+            keys=self._index.keys(),
+            component_words=self._component_words,
         )
+        return Snapshot(
+            codes=codes,
+            visible=self._visible.freeze(slots),
+            rows_visible=self._visible.count,
+            generation=self._generation,
+            _index=self._index,
+            _ids=self._ids.view(slots),
+            _columns={name: column.view(slots) for name, column in self._columns.items()},
+            _texts={name: texts.view() for name, texts in self._texts.items()},
+        )
+
+
+def _codes(column: pa.Array) -> NDArray[np.uint64]:
+    """Codes of a binary column in which every value has the same length: uint64, shape (n, words), not copied."""
+    data, bounds = parts_of(column)
+    codes: NDArray[np.uint64] = data[bounds[0] : bounds[-1]].view(np.uint64).reshape(len(column), -1)
+    return codes

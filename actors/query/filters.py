@@ -1,4 +1,4 @@
-"""Conditions on a row's fields, and the rows of a shard that meet them.
+"""Conditions on a row's fields: the values of the contract. ``evaluate`` finds the rows that meet them.
 
     {"field": "group", "in": ["Shirts"]}            a leaf of the category tree, or any node above it
     {"field": "price", "gte": 10, "lt": 50}         also `created_at`, with ISO times
@@ -6,7 +6,8 @@
     {"field": "title", "matches": "rote jacke"}     every word begins a word of the title
     {"not": {...}}, {"any": [...]}
 
-A row without a value meets no condition on it, and so it meets the `not` of one.
+A row without a value meets no condition on it, and so it meets the `not` of one. Which fields take which condition is
+said where they are declared, in ``ingest.attributes``.
 """
 
 from __future__ import annotations
@@ -14,54 +15,46 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
-from lookalike.actors.index.columns import Categories
+from lookalike.ingest.attributes import FilterKind, Held, names_filtered, names_held
 
-EARTH_RADIUS_KM = 6371.0088  # the mean radius of WGS 84 (IUGG)
-MOST_VALUES = 1000
-MOST_CONDITIONS = 32
-MOST_DEPTH = 4
+MAX_VALUES: Final = 1000
+MAX_CONDITIONS: Final = 32
+MAX_DEPTH: Final = 4
 
-Mask = NDArray[np.bool_]
-Value = Annotated[str, Field(max_length=512)]
+_RANGE_FIELDS = names_filtered(FilterKind.RANGE)
+_TIME_FIELDS = tuple(name for name in _RANGE_FIELDS if name in names_held(Held.TIME))
+_NUMBER_FIELDS = tuple(name for name in _RANGE_FIELDS if name not in _TIME_FIELDS)
 
 
-class FilterableRows(Protocol):
-    """What a condition reads of a shard's rows."""
+def _field_of(names: tuple[str, ...]) -> Any:
+    """The type of a field name that is one of some: a ``Literal`` whose values are known when the program runs."""
+    expected = " or ".join(filter(None, (", ".join(map(repr, names[:-1])), repr(names[-1]))))
 
-    def __len__(self) -> int: ...
-    def categories(self, field: str) -> Categories: ...
-    def text(self, field: str) -> pa.ChunkedArray: ...
-    def numbers(self, field: str) -> NDArray[np.float64]: ...
+    def check(name: str) -> str:
+        if name not in names:
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+        return name
+
+    return Annotated[str, AfterValidator(check), Field(json_schema_extra={"enum": list(names)})]
 
 
 class _Condition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Value = Annotated[str, Field(max_length=512)]
+
+
 class OneOf(_Condition):
     """The field has one of these values; a group also lies below one of these nodes."""
 
-    field: Literal["group", "colour", "brand", "listing_id", "image_id"]
-    values: Annotated[tuple[Value, ...], Field(alias="in", min_length=1, max_length=MOST_VALUES)]
-
-    def mask(self, rows: FilterableRows) -> Mask:
-        """Which rows meet it: bool (n,)."""
-        if self.field in ("listing_id", "image_id"):
-            values = pa.array(self.values, pa.large_string())
-            found: Mask = pc.is_in(rows.text(self.field), values).to_numpy()
-            return found
-        column = rows.categories(self.field)
-        wanted = set(self.values)
-        below = _below_any if self.field == "group" else set.__contains__
-        return column.where([below(wanted, value) for value in column.values])
+    field: _field_of(("image_id", *names_filtered(FilterKind.VALUES, FilterKind.TREE)))  # type: ignore[valid-type]
+    values: Annotated[tuple[Value, ...], Field(alias="in", min_length=1, max_length=MAX_VALUES)]
 
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -73,7 +66,10 @@ def _moment(value: object) -> datetime:
         value = datetime.fromisoformat(value)
     if not isinstance(value, datetime):
         raise ValueError("a time is written 2026-01-31 or 2026-01-31T12:00:00Z")
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("lies outside the years 1 to 9999 in UTC") from None
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]
@@ -87,33 +83,24 @@ class _Range(_Condition):
         return self
 
 
-class PriceRange(_Range):
-    """The price lies between the bounds given."""
+class NumberRange(_Range):
+    """The number lies between the bounds given."""
 
-    field: Literal["price"]
+    field: _field_of(_NUMBER_FIELDS)  # type: ignore[valid-type]
     gte: Number | None = None
     gt: Number | None = None
     lte: Number | None = None
     lt: Number | None = None
 
-    def mask(self, rows: FilterableRows) -> Mask:
-        """Which rows meet it: bool (n,)."""
-        return _between(rows.numbers("price"), self.gte, self.gt, self.lte, self.lt)
-
 
 class TimeRange(_Range):
-    """The listing was created between the times given."""
+    """The time lies between the times given."""
 
-    field: Literal["created_at"]
+    field: _field_of(_TIME_FIELDS)  # type: ignore[valid-type]
     gte: Moment | None = None
     gt: Moment | None = None
     lte: Moment | None = None
     lt: Moment | None = None
-
-    def mask(self, rows: FilterableRows) -> Mask:
-        """Which rows meet it: bool (n,)."""
-        seconds = [None if t is None else t.timestamp() for t in (self.gte, self.gt, self.lte, self.lt)]
-        return _between(rows.numbers("created_at"), *seconds)
 
 
 class Near(_Condition):
@@ -123,30 +110,12 @@ class Near(_Condition):
     within_km: Annotated[float, Field(gt=0, le=20_100, allow_inf_nan=False)]
     of: tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-180, le=180)]]
 
-    def mask(self, rows: FilterableRows) -> Mask:
-        """Which rows meet it, by the haversine formula: bool (n,)."""
-        lat, lon = np.radians(rows.numbers("lat")), np.radians(rows.numbers("lon"))
-        lat0, lon0 = np.radians(self.of)
-        half_chord = np.sin((lat - lat0) / 2) ** 2 + np.cos(lat) * np.cos(lat0) * np.sin((lon - lon0) / 2) ** 2
-        near: Mask = half_chord <= np.sin(self.within_km / EARTH_RADIUS_KM / 2) ** 2
-        return near
-
 
 class Matches(_Condition):
-    """Every word given begins a word of the title; case does not matter."""
+    """Every word given begins a word of the text; case does not matter."""
 
-    field: Literal["title"]
+    field: _field_of(names_filtered(FilterKind.WORDS))  # type: ignore[valid-type]
     words: Annotated[str, Field(alias="matches", min_length=1, max_length=200, pattern=r"\w")]
-
-    def mask(self, rows: FilterableRows) -> Mask:
-        """Which rows meet it: bool (n,)."""
-        titles = rows.text("title")
-        met = np.ones(len(rows), bool)
-        for word in re.findall(r"\w+", self.words):
-            # RE2's \b knows ASCII letters only, and would find "ber" in "über".
-            beginning = rf"(?:^|[^\pL\pN_]){re.escape(word)}"
-            met &= pc.match_substring_regex(titles, beginning, ignore_case=True).to_numpy()
-        return met
 
 
 class Not(_Condition):
@@ -154,26 +123,17 @@ class Not(_Condition):
 
     condition: Annotated[Filter, Field(alias="not")]
 
-    def mask(self, rows: FilterableRows) -> Mask:
-        """Which rows meet it: bool (n,)."""
-        return ~self.condition.mask(rows)
-
 
 class AnyOf(_Condition):
     """At least one of the conditions is met."""
 
-    conditions: Annotated[tuple[Filter, ...], Field(alias="any", min_length=1, max_length=MOST_CONDITIONS)]
-
-    def mask(self, rows: FilterableRows) -> Mask:
-        """Which rows meet it: bool (n,)."""
-        met: Mask = np.logical_or.reduce([condition.mask(rows) for condition in self.conditions])
-        return met
+    conditions: Annotated[tuple[Filter, ...], Field(alias="any", min_length=1, max_length=MAX_CONDITIONS)]
 
 
 def _kind(condition: Any) -> str | None:
     given = set(condition) if isinstance(condition, Mapping) else set()
     if given & {"gte", "gt", "lte", "lt"}:
-        return "time" if condition.get("field") == "created_at" else "price"
+        return "time" if condition.get("field") in _TIME_FIELDS else "number"
     for operators, kind in (
         ({"in"}, "in"),
         ({"within_km", "of"}, "near"),
@@ -188,7 +148,7 @@ def _kind(condition: Any) -> str | None:
 
 Filter = Annotated[
     Annotated[OneOf, Tag("in")]
-    | Annotated[PriceRange, Tag("price")]
+    | Annotated[NumberRange, Tag("number")]
     | Annotated[TimeRange, Tag("time")]
     | Annotated[Near, Tag("near")]
     | Annotated[Matches, Tag("matches")]
@@ -204,51 +164,30 @@ Not.model_rebuild()
 AnyOf.model_rebuild()
 
 
-def allowed(filters: Sequence[Filter], rows: FilterableRows) -> Mask:
-    """Which rows meet all of the filters: bool (n,)."""
-    met = np.ones(len(rows), bool)
-    for condition in filters:
-        met &= condition.mask(rows)
-    return met
-
-
 def check_size(filters: Sequence[Filter], depth: int = 1) -> int:
     """Count conditions, those inside others too; each is a pass over a shard's rows.
 
     Raises
     ------
     ValueError
-        There are more than ``MOST_CONDITIONS``, or they are nested deeper than ``MOST_DEPTH``.
+        There are more than ``MAX_CONDITIONS``, or they are nested deeper than ``MAX_DEPTH``.
     """
-    if depth > MOST_DEPTH:
-        raise ValueError(f"filters may be nested {MOST_DEPTH} deep")
+    if depth > MAX_DEPTH:
+        raise ValueError(f"filters may be nested {MAX_DEPTH} deep")
     inner = [part for f in filters for part in ((f.condition,) if isinstance(f, Not) else getattr(f, "conditions", ()))]
     total = len(filters) + (check_size(inner, depth + 1) if inner else 0)
-    if total > MOST_CONDITIONS:
-        raise ValueError(f"there may be at most {MOST_CONDITIONS} conditions in all")
+    if total > MAX_CONDITIONS:
+        raise ValueError(f"there may be at most {MAX_CONDITIONS} conditions in all")
     return total
 
 
-def bitmap(mask: Mask) -> NDArray[np.uint64]:
-    """Pack a mask, bool (n,), as the kernels take it: row i is bit i % 64 of word i // 64."""
-    packed = np.packbits(mask, bitorder="little")
-    words = np.zeros(-(-len(mask) // 64) * 8, np.uint8)
-    words[: len(packed)] = packed
-    return words.view("<u8").astype(np.uint64, copy=False)
+def _not_too_many(filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
+    check_size(filters)
+    return filters
 
 
-def _below_any(nodes: set[str], group: str) -> bool:
-    """Whether a group (``Apparel/Topwear/Shirts``) is one of the nodes or below it, by path or by a bare name."""
-    names = group.split("/")
-    paths = {"/".join(names[: depth + 1]) for depth in range(len(names))}
-    return bool(nodes & paths or nodes & set(names))
-
-
-def _between(
-    values: NDArray[np.float64], gte: float | None, gt: float | None, lte: float | None, lt: float | None
-) -> Mask:
-    met = ~np.isnan(values)
-    for bound, compare in ((gte, np.greater_equal), (gt, np.greater), (lte, np.less_equal), (lt, np.less)):
-        if bound is not None:
-            met &= compare(values, bound)
-    return met
+Filters = Annotated[
+    tuple[Filter, ...],
+    AfterValidator(_not_too_many),
+    Field(max_length=MAX_CONDITIONS, description="Conditions on the hits; all must hold, before phase one."),
+]

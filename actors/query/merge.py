@@ -1,8 +1,8 @@
-"""What a shard found, and the merge of several shards' finds to one answer. Pure: no Ray, no store.
+"""What the shards found, merged to one answer. Pure: no Ray, no store.
 
-Design: one round trip is enough. Every shard sends the histogram of its short distances and the rows that can
-still be in the answer whatever the other shards hold. The histograms add up to the global threshold T; rows
-beyond it are dropped; the rest is ordered by (long, key). So the answer does not depend on the split.
+One round trip is enough. Every shard sends the histogram of its short distances and the rows that can still be in the
+answer whatever the other shards hold. The histograms add up to the global threshold T; rows beyond it are dropped; the
+rest is ordered by (long, key). So the answer does not depend on how rows are split over shards.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lookalike.actors.query.query import Descriptor, Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,12 @@ class ShardHits:
     short : ndarray of uint16
         Short distance, in bits.
     long : ndarray of uint32
-        Weighted long distance.
+        Weighted long distance, in hundredths of a bit.
     components : ndarray of uint16, shape (rows, components), or None
-        Hamming distance per component, in bits; only when asked for.
+        Hamming distance per component, in bits; only where the query is verbose.
     image_ids, listing_ids, groups : list of str
-    codes : tuple of ndarray of uint64, or None
-        The short and the long code of the image that a query by id named.
+    descriptor : Descriptor or None
+        The codes of the stored image that is the query's target.
     """
 
     histogram: NDArray[np.int64]
@@ -42,76 +44,76 @@ class ShardHits:
     image_ids: list[str]
     listing_ids: list[str]
     groups: list[str]
-    codes: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = None
+    descriptor: Descriptor | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class UnknownImage:
-    """The answer of a shard to a query by an id that it does not hold."""
+class NotHeld:
+    """The reply of a shard to a query by the id of an image that it does not hold."""
+
+
+Reply = ShardHits | NotHeld
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A row of the answer. ``distance`` is the weighted long distance; 0 is the same descriptor."""
+    """A row of the answer.
+
+    Attributes
+    ----------
+    distance_hundredths : int
+        Weighted long distance in hundredths of a bit; 0 is the same descriptor.
+    components : tuple of int, or None
+        Hamming distance per component, in bits.
+    """
 
     image_id: str
     listing_id: str
     group: str
-    distance: int
+    distance_hundredths: int
     components: tuple[int, ...] | None
 
 
 def threshold(histogram: NDArray[np.int64], candidates: int) -> int:
-    """The smallest distance such that at least ``candidates`` rows lie within it, or else the largest."""
+    """Return the smallest distance such that at least ``candidates`` rows lie within it, or else the largest."""
     return min(int(np.searchsorted(np.cumsum(histogram), candidates)), len(histogram) - 1)
 
 
-def merge(
-    parts: Sequence[ShardHits],
-    count: int,
-    candidates: int | None,
-    collapse: bool = False,
-    first: str | None = None,
-) -> list[Hit]:
-    """Merge what the shards found to the ``count`` best hits.
+def merge(parts: Sequence[ShardHits], query: Query) -> list[Hit]:
+    """Merge what the shards found to the best ``query.options.count`` hits.
 
     Parameters
     ----------
     parts : sequence of ShardHits
         One per shard, in any order.
-    count : int
-        How many hits at the most.
-    candidates : int or None
-        How many rows pass phase one at least, ties included. None: single-phase, all rows pass.
-    collapse : bool
-        Keep only the first hit of each listing.
-    first : str or None
-        The image that the query named: it precedes the others at its distance, which is 0, so that a search
-        by id begins with that image even where the catalogue holds the same photo twice.
+    query : Query
+        As it came from the client. An image that is its target precedes the others at its distance, which is 0, so
+        that a search by id begins with that image even where the catalogue holds the same photo twice.
 
     Returns
     -------
     list of Hit
-        Ordered by (distance, key).
+        Ordered by (distance, key); each listing once where the query collapses listings.
     """
     if not parts:
         return []
-    limit = _global_threshold(parts, candidates)
-    source = np.repeat(np.arange(len(parts)), [len(part.keys) for part in parts])
-    row = np.concatenate([np.arange(len(part.keys)) for part in parts])
+    within = _global_threshold(parts, query.candidates)
+    part_of = np.repeat(np.arange(len(parts)), [len(part.keys) for part in parts])
+    row_of = np.concatenate([np.arange(len(part.keys)) for part in parts])
     keys, short, long = (np.concatenate([getattr(part, name) for part in parts]) for name in ("keys", "short", "long"))
-    passed = np.flatnonzero(short <= limit)
-    named = np.array([image_id != first for part in parts for image_id in part.image_ids], bool)
-    order = passed[np.lexsort((keys[passed], named[passed], long[passed]))]
+    pinned = query.image_id
+    not_pinned = np.array([image_id != pinned for part in parts for image_id in part.image_ids], bool)
+    passed = np.flatnonzero(short <= within)
+    order = passed[np.lexsort((keys[passed], not_pinned[passed], long[passed]))]
     hits: list[Hit] = []
     listings: set[str] = set()
-    for place in order.tolist():
-        hit = _hit(parts[source[place]], int(row[place]))
-        if collapse and hit.listing_id in listings:
+    for position in order.tolist():
+        hit = _hit(parts[part_of[position]], int(row_of[position]))
+        if query.options.collapse and hit.listing_id in listings:
             continue
         listings.add(hit.listing_id)
         hits.append(hit)
-        if len(hits) == count:
+        if len(hits) == query.options.count:
             break
     return hits
 
@@ -126,6 +128,6 @@ def _hit(part: ShardHits, row: int) -> Hit:
         image_id=part.image_ids[row],
         listing_id=part.listing_ids[row],
         group=part.groups[row],
-        distance=int(part.long[row]),
+        distance_hundredths=int(part.long[row]),
         components=None if part.components is None else tuple(part.components[row].tolist()),
     )

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lookalike.cluster.cli.options import AS_JSON, COLLECTION, PATH, SEED, STORE
+from lookalike.cluster.cli.options import AS_JSON, COLLECTION, MODEL, PATH, SEED, STORE
 from lookalike.cluster.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from lookalike.ingest.encode import Report
+    from lookalike.storage import Location
 
 SHOWN_PROBLEMS = 10
 
@@ -30,26 +31,30 @@ def sample(out: Path, images: int, seed: int) -> None:
 
 
 @click.command()
-@click.argument("catalogue", type=PATH)
+@click.argument("catalogue")
 @STORE
 @COLLECTION
-@click.option("--model", type=PATH, help="A model folder; the collection's own, or else one fitted to the catalogue.")
+@MODEL
 @click.option("--buckets", default=16, show_default=True, type=click.IntRange(1, 4096), help="Of a new collection.")
 @click.option("--commit-every", default=1024, show_default=True, type=click.IntRange(1), help="Photos in a commit.")
+@click.option("--force", is_flag=True, help="Serve another model's codes even if images are missing.")
 @AS_JSON
 def encode(
-    catalogue: Path,
-    store: Path,
+    catalogue: str,
+    store: Location,
     collection: str,
-    model: Path | None,
+    model: Location | None,
     buckets: int,
     commit_every: int,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Encode the photos of CATALOGUE into the store. Killed and started again, it goes on where it was."""
-    from lookalike.cluster.deploy.encode import collection_for, encode_and_publish
     from lookalike.ingest.catalogue.reader import Catalogue
-    from lookalike.ingest.store.collection import check_name
+
+    from lookalike.cluster.deploy import encode as job
+    from lookalike.ingest.catalogue.catalogue import Catalogue
+    from lookalike.ingest.store.manifest import check_name
 
     try:
         check_name(collection)
@@ -58,27 +63,31 @@ def encode(
     photos = Catalogue.open(catalogue)
     if photos.ignored_columns:
         click.echo(f"columns that mean nothing to us: {', '.join(photos.ignored_columns)}", err=True)
-    target = collection_for(photos, store, collection, model, buckets, progress_bar)
-    if target.fitted:
+    target, fitted = job.collection_for(photos, store, collection, model, buckets, progress_bar)
+    if fitted:
         click.echo("the model is untrained: random convolutions plus colour, fitted to this catalogue", err=True)
-    report = encode_and_publish(photos, target.store, commit_every, progress_bar)
-    _print_report(report, target.store.folder / "report.jsonl", as_json)
+    report = job.encode(photos, target, commit_every, force, progress_bar)
+    _print_report(report, target.report_location, as_json)
 
 
-def _print_report(report: Report, path: Path, as_json: bool) -> None:
+def _print_report(report: Report, path: Location, as_json: bool) -> None:
     if as_json:
         summary = {
             "encoded": report.encoded,
             "unchanged": report.unchanged,
-            "left_out": len(report.problems),
+            "kept": report.kept,
+            "left_out": report.left_out,
             "seconds": round(report.seconds, 3),
             "report": str(path),
         }
         click.echo(json.dumps(summary))
         return
-    click.echo(f"encoded {report.encoded} photos in {report.seconds:.0f} s, {report.unchanged} unchanged", err=True)
+    kept = f", {report.kept} kept as clients changed them later" if report.kept else ""
+    click.echo(
+        f"encoded {report.encoded} photos in {report.seconds:.0f} s, {report.unchanged} unchanged{kept}", err=True
+    )
     for problem in report.problems[:SHOWN_PROBLEMS]:
         subject = problem.file or problem.image_id or f"row {problem.row}"
         click.echo(f"  left out: {subject}: {problem.reason}", err=True)
-    if report.problems or report.notes:
-        click.echo(f"{len(report.problems)} left out, {len(report.notes)} fields unread: {path}", err=True)
+    if report.left_out or report.unread:
+        click.echo(f"{report.left_out} left out, {report.unread} fields unread: {path}", err=True)

@@ -22,8 +22,8 @@ def model() -> None:
 @SEED
 def fit(catalogue: Path, out: Path, photos: int, seed: int) -> None:
     """Fit an untrained model to a sample of CATALOGUE and save it in the folder OUT."""
-    from lookalike.ingest.catalogue.reader import Catalogue
-    from lookalike.training.fit import fit_on_catalogue
+    from lookalike.ingest.catalogue.catalogue import Catalogue
+    from lookalike.training.unsupervised.from_catalogue import fit_on_catalogue
 
     with progress_bar("looking at", photos, "photo") as advance:
         fit_on_catalogue(Catalogue.open(catalogue), out, sample=photos, seed=seed, progress=advance)

@@ -7,17 +7,28 @@ from pathlib import Path
 import click
 
 from lookalike.client import DEFAULT_URL
+from lookalike.storage import Location
 
 
-def _store_location(_: click.Context, __: click.Parameter, text: str) -> Path:
-    if "://" in text:
-        raise click.BadParameter("a store is a local folder; object stores are not supported yet")
-    return Path(text)
+def _location(_: click.Context, __: click.Parameter, text: str | None) -> Location | None:
+    try:
+        location = None if text is None else Location.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if location is not None and location.scheme == "https":
+        raise click.BadParameter("it must be a folder or s3://bucket/prefix")
+    return location
 
 
 PATH = click.Path(path_type=Path)
 STORE = click.option(
-    "--store", callback=_store_location, metavar="LOCATION", required=True, help="The store's root folder."
+    "--store", callback=_location, metavar="LOCATION", required=True, help="The store: a folder or s3://bucket/prefix."
+)
+MODEL = click.option(
+    "--model",
+    callback=_location,
+    metavar="LOCATION",
+    help="A model's folder; the collection's own, or else one fitted to the catalogue.",
 )
 COLLECTION = click.option("--collection", default="default", show_default=True, help="Name of the collection.")
 HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")

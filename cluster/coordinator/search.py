@@ -1,36 +1,30 @@
-"""Ask every shard and merge: ordinary async code that knows neither HTTP nor what a shard is made of."""
+"""Scatter a query to every shard and merge what they found: ordinary async code that knows neither HTTP nor Ray."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
-from lookalike.actors.query.merge import Hit, ShardHits, UnknownImage, merge
-from lookalike.actors.query.search import ShardQuery
-from lookalike.cluster.coordinator.batching import Coalescer
+from lookalike.actors.query.merge import Hit, NotHeld, Reply, ShardHits, merge
+from lookalike.actors.query.query import Query
+from lookalike.cluster.coordinator.batching import BatchingQueue
+from lookalike.cluster.coordinator.replica_set import Replica, ReplicaSet, ShardUnavailableError
 from lookalike.errors import LookalikeError
 
-Reply = ShardHits | UnknownImage
-Batch = Sequence[ShardQuery]
-# Calls one replica of one shard with a batch; raises ReplicaLost when that replica cannot answer.
-Replica = Callable[[Batch], Awaitable[Sequence[Reply]]]
+# A page of hits is a few kilobytes per query; past a hundred queries the replies of one call delay each other.
+MAX_BATCH = 128
+MAX_HEAVY_BATCH = 4
 
-# A page of hits is a few kilobytes per query; past a hundred queries the answers of one call delay each other.
-MOST_IN_A_CALL = 128
-MOST_HEAVY_IN_A_CALL = 4
+ShardReplica = Replica[Query, Reply]
+ShardQueue = BatchingQueue[Query, Reply]
 
 
-class ReplicaLost(LookalikeError):
-    """One replica of a shard is dead, restarting or late."""
+class UnknownImageError(LookalikeError):
+    """No stored image has this id. Argument: the id."""
 
-
-class ShardUnavailable(LookalikeError):
-    """No replica of a shard answered in time."""
-
-
-class NoSuchImage(LookalikeError):
-    """No stored image has this id: HTTP 404."""
+    def __str__(self) -> str:
+        return f"no image has the id {self.args[0]}"
 
 
 @dataclass(frozen=True)
@@ -42,83 +36,72 @@ class Answer:
     shards_total: int
 
 
-class ShardQueue(Coalescer[ShardQuery, Reply]):
-    """One shard as its callers see it: all queries that wait go in one call, to one replica after the other.
+def shard_queue(replicas: Sequence[ShardReplica], timeout_s: float) -> ShardQueue:
+    """Put a queue in front of the replicas of one shard.
 
-    Heavy queries go in calls of their own, so that light ones do not wait for them in theirs.
+    Heavy queries go in calls of their own, so that light ones do not wait for them in theirs. After a call that failed
+    for another reason than lost replicas one of its queries may be at fault, so each is tried alone.
     """
-
-    def __init__(self, replicas: Sequence[Replica], timeout_s: float) -> None:
-        super().__init__(self._call, _most, _is_heavy, _may_be_one_of_them)
-        self._replicas = replicas
-        self._timeout_s = timeout_s
-        self._turn = 0
-
-    async def _call(self, batch: list[ShardQuery]) -> Sequence[Reply]:
-        """Try the replicas, beginning with the next in turn."""
-        self._turn += 1
-        lost: list[str] = []
-        for attempt in range(len(self._replicas)):
-            replica = self._replicas[(self._turn + attempt) % len(self._replicas)]
-            try:
-                return await asyncio.wait_for(replica(batch), self._timeout_s)
-            except ReplicaLost as error:
-                lost.append(str(error))
-            except TimeoutError:
-                lost.append(f"no answer within {self._timeout_s:g} s")
-        raise ShardUnavailable("; ".join(lost))
+    return BatchingQueue(
+        ReplicaSet(replicas, timeout_s),
+        max_batch=_max_batch,
+        kind=_is_heavy,
+        retry_alone=lambda error: not isinstance(error, ShardUnavailableError),
+    )
 
 
-def _is_heavy(query: ShardQuery) -> bool:
+def _is_heavy(query: Query) -> bool:
     """Whether a query ranks every row by its long code, or every candidate by its listing."""
-    return query.candidates is None or query.collapse
+    return query.candidates is None or query.options.collapse
 
 
-def _most(heavy: Hashable) -> int:
-    return MOST_HEAVY_IN_A_CALL if heavy else MOST_IN_A_CALL
-
-
-def _may_be_one_of_them(error: Exception) -> bool:
-    """Whether a call may have failed because of one of its queries."""
-    return not isinstance(error, ShardUnavailable)
+def _max_batch(heavy: Hashable) -> int:
+    return MAX_HEAVY_BATCH if heavy else MAX_BATCH
 
 
 @dataclass(frozen=True)
-class Search:
-    """Search one collection: ``shards`` in order, and ``owner`` to tell which of them holds an image id."""
+class ShardedSearch:
+    """Search one collection.
+
+    Parameters
+    ----------
+    shards : sequence of ShardQueue
+    owner : callable
+        Tells which of the shards holds an image id, if any does.
+    """
 
     shards: Sequence[ShardQueue]
     owner: Callable[[str], int]
 
-    async def __call__(self, query: ShardQuery) -> Answer:
+    async def __call__(self, query: Query) -> Answer:
         """Answer a query from all shards that can answer.
 
         Raises
         ------
-        NoSuchImage
-            The query names an image that is not there.
-        ShardUnavailable
-            The shard that holds the image named does not answer, or no shard does.
+        UnknownImageError
+            The target is an image that is not stored.
+        ShardUnavailableError
+            The shard that holds the target does not answer, or no shard does, or the query requires all.
         """
         replies: list[Reply | BaseException] = []
         others: Sequence[ShardQueue] = self.shards
-        named = query.image_id
-        if named is not None:
-            owner = self.owner(named)
-            own = await self.shards[owner].ask(query)
-            if isinstance(own, UnknownImage):
-                raise NoSuchImage(named)
+        by_codes = query
+        if query.image_id is not None:
+            owner = self.owner(query.image_id)
+            own = await self.shards[owner].submit(query)
+            if isinstance(own, NotHeld) or own.descriptor is None:
+                raise UnknownImageError(query.image_id)
             replies.append(own)
             others = [*self.shards[:owner], *self.shards[owner + 1 :]]
-            query = replace(query, image_id=None, codes=own.codes)
-        replies += await asyncio.gather(*(shard.ask(query) for shard in others), return_exceptions=True)
-        return self._answer(replies, query, named)
+            by_codes = replace(query, target=own.descriptor)
+        replies += await asyncio.gather(*(shard.submit(by_codes) for shard in others), return_exceptions=True)
+        return self._answer(replies, query)
 
-    def _answer(self, replies: Sequence[Reply | BaseException], query: ShardQuery, named: str | None) -> Answer:
+    def _answer(self, replies: Sequence[Reply | BaseException], query: Query) -> Answer:
         parts = [reply for reply in replies if isinstance(reply, ShardHits)]
-        failures = [reply for reply in replies if isinstance(reply, BaseException)]
-        for failure in failures:
-            if not isinstance(failure, ShardUnavailable) or not parts:
+        for failure in (reply for reply in replies if isinstance(reply, BaseException)):
+            if not isinstance(failure, ShardUnavailableError) or not parts:
                 raise failure
-        hits = merge(parts, query.count, query.candidates, query.collapse, named)
-        return Answer(hits, len(parts), len(self.shards))
+        if query.options.require_all and len(parts) < len(self.shards):
+            raise ShardUnavailableError(f"only {len(parts)} of {len(self.shards)} shards answered")
+        return Answer(merge(parts, query), len(parts), len(self.shards))

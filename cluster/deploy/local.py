@@ -7,14 +7,16 @@ import logging
 import os
 import socket
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from lookalike.actors.placement import Plan, cut
 from lookalike.cluster.settings import ROWS_PER_SHARD, Settings
 from lookalike.errors import LookalikeError, StoreUnavailable
-from lookalike.ingest.store.collection import Store, collections
+from lookalike.ingest.store.collection import Collection, collections
+from lookalike.storage import Location
+
+logger = logging.getLogger(__name__)
 
 
 class PortTaken(LookalikeError):
@@ -35,23 +37,35 @@ class RayFailed(LookalikeError):
         return f"Ray did not start: {self.args[0]} Is the machine overloaded or out of memory?"
 
 
-def open_stores(root: Path) -> dict[str, Store]:
-    """Open every collection of a store, and prove that each can be written.
+def open_collections(root: Location) -> tuple[dict[str, Collection], dict[str, str]]:
+    """Open every collection of a store that can be opened.
+
+    Returns
+    -------
+    opened : dict
+        By name.
+    unavailable : dict
+        Why the others cannot be served, by name: a damaged one never stops the rest.
 
     Raises
     ------
-    StoreUnavailable, StoreMismatch
-        There is no collection, or one cannot be read or written or has another model.
+    StoreUnavailable
+        There is none, or none that can be opened.
     """
-    if not root.is_dir():
-        raise StoreUnavailable(f"there is no store at {root}; make one with `lookalike encode`")
-    stores = {name: Store.open(root, name) for name in collections(root)}
-    if not stores:
+    names = collections(root)
+    if not names:
         raise StoreUnavailable(f"{root} holds no collection; make one with `lookalike encode`")
-    for store in stores.values():
-        store.check_writable()
-        store.sweep_photos()
-    return stores
+    opened, unavailable = {}, {}
+    for name in names:
+        try:
+            opened[name] = Collection.open(root, name)
+            opened[name].check_writable()
+        except LookalikeError as error:
+            opened.pop(name, None)
+            unavailable[name] = str(error)
+    if not opened:
+        raise StoreUnavailable("; ".join(unavailable.values()))
+    return opened, unavailable
 
 
 def check_port(host: str, port: int) -> None:
@@ -71,8 +85,8 @@ def serving(settings: Settings) -> Iterator[str]:
 
     Starts a Ray of its own on loopback, with token authentication; stops it, and only it, at the end.
     """
-    stores = open_stores(settings.store)
-    plans = [_plan(name, store, settings) for name, store in stores.items()]
+    opened, unavailable = open_collections(settings.root)
+    plans = [_plan(collection, settings) for collection in opened.values()]
     check_port(settings.host, settings.port)
     with tempfile.TemporaryDirectory(prefix="lookalike-") as scratch:
         os.environ.update(_environment(Path(scratch)))
@@ -80,18 +94,20 @@ def serving(settings: Settings) -> Iterator[str]:
         from ray import serve
 
         from lookalike.actors.supervisor import start_supervisor
-        from lookalike.cluster.http.app import serve_app
+        from lookalike.cluster.http.ingress import serve_app
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         _start_ray()
         try:
-            supervisor = start_supervisor(settings.store.resolve(), plans)
-            try:
-                ray.get(supervisor.wait_until_loaded.remote())
-            except ray.exceptions.RayError as error:
-                raise StoreUnavailable(f"a shard cannot start: {error}") from error
+            supervisor = start_supervisor(settings.root, plans)
+            unavailable |= ray.get(supervisor.wait_until_loaded.remote())
+            served = {name: collection for name, collection in opened.items() if name not in unavailable}
+            if not served:
+                raise StoreUnavailable("; ".join(unavailable.values()))
+            for name, reason in unavailable.items():
+                logger.error("the collection %r is not served: %s", name, reason)
             serve.start(http_options={"host": settings.host, "port": settings.port})
-            serve.run(serve_app(settings, stores), name="lookalike")
+            serve.run(serve_app(settings, served, unavailable), name="lookalike")
             yield f"http://{settings.host}:{settings.port}"
         finally:
             ray.shutdown()
@@ -100,22 +116,20 @@ def serving(settings: Settings) -> Iterator[str]:
 def _start_ray() -> None:
     import ray
 
-    with warnings.catch_warnings():
-        # Ray forks to start its processes; Lance warns of that, but those processes never use Lance.
-        warnings.filterwarnings("ignore", message="lance is not fork-safe")
-        try:
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, configure_logging=False)
-        except Exception as error:  # Ray raises bare Exception when its processes do not come up
-            ray.shutdown()
-            raise RayFailed(str(error)) from error
-
-
-def _plan(name: str, store: Store, settings: Settings) -> Plan:
-    shards = settings.shards or min(-(-store.count() // ROWS_PER_SHARD) or 1, store.manifest.buckets)
     try:
-        return Plan(name, store.version, cut(store.manifest.buckets, shards), settings.replicas or 1)
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, configure_logging=False)
+    except Exception as error:  # Ray raises bare Exception when its processes do not come up
+        ray.shutdown()
+        raise RayFailed(str(error)) from error
+
+
+def _plan(collection: Collection, settings: Settings) -> Plan:
+    buckets = collection.manifest.buckets
+    shards = settings.shards or min(-(-collection.rows_at_most() // ROWS_PER_SHARD) or 1, buckets)
+    try:
+        return Plan(collection.name, collection.version, cut(buckets, shards), settings.replicas or 1)
     except ValueError as error:
-        raise BadPlan(f"collection {name!r}: {error}") from error
+        raise BadPlan(f"collection {collection.name!r}: {error}") from error
 
 
 def _environment(scratch: Path) -> dict[str, str]:

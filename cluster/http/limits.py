@@ -10,33 +10,33 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # A client that is still sending does not read, and would see a broken connection in place of the answer. So a body
 # that is too large is received to its end and thrown away, up to this size.
-MOST_DRAINED_BYTES = 256 * 2**20
+MAX_DRAINED_BYTES = 256 * 2**20
 
 
 class BodyTooLarge(HTTPException):
     """The body exceeds the limit: HTTP 413."""
 
-    def __init__(self, most_bytes: int) -> None:
-        super().__init__(413, f"the body is larger than {most_bytes // 2**20} MB")
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(413, f"the body is larger than {max_bytes // 2**20} MB")
 
 
 class TooManyBodies(HTTPException):
-    """The bodies of all requests under way exceed the limit: HTTP 503."""
+    """The bodies of all requests in flight exceed the limit: HTTP 503."""
 
     def __init__(self) -> None:
         super().__init__(503, "too many large requests at once; try again in a moment", {"Retry-After": "1"})
 
 
 class BodyLimit:
-    """ASGI middleware that limits each body to ``most_bytes``, and those of all requests under way together.
+    """ASGI middleware that limits each body to ``max_bytes``, and those of all requests in flight together.
 
     Raises ``BodyTooLarge`` or ``TooManyBodies`` where the body is read.
     """
 
-    def __init__(self, app: ASGIApp, most_bytes: int, most_bytes_together: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_together: int) -> None:
         self._app = app
-        self._most_bytes = most_bytes
-        self._most_bytes_together = most_bytes_together
+        self._max_bytes = max_bytes
+        self._max_bytes_together = max_bytes_together
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,10 +49,10 @@ class BodyLimit:
             size = len(message.get("body", b""))
             received += size
             self._held += size
-            if received > self._most_bytes:
+            if received > self._max_bytes:
                 await _drain(message, receive, received)
-                raise BodyTooLarge(self._most_bytes)
-            if self._held > self._most_bytes_together:
+                raise BodyTooLarge(self._max_bytes)
+            if self._held > self._max_bytes_together:
                 await _drain(message, receive, received)
                 raise TooManyBodies
             return message
@@ -64,6 +64,6 @@ class BodyLimit:
 
 
 async def _drain(message: Message, receive: Receive, received: int) -> None:
-    while message.get("more_body", False) and received <= MOST_DRAINED_BYTES:
+    while message.get("more_body", False) and received <= MAX_DRAINED_BYTES:
         message = await receive()
         received += len(message.get("body", b""))

@@ -1,126 +1,84 @@
-"""What HTTP clients send and see. Field names, limits and defaults are the contract; unknown fields are errors."""
+"""What HTTP clients send and see. Field names, limits and defaults are the contract; unknown fields are errors.
+
+A model named ``...View`` describes an answer. Answers are rendered without it, since a model costs CPU for every hit;
+a test compares every answer with the OpenAPI document that is made of these models.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, Self, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Json, create_model, model_validator
+from pydantic.fields import FieldInfo
+from pydantic.types import Strict
 
-from lookalike.actors.query.filters import MOST_CONDITIONS, Filter, check_size
+from lookalike.actors.query.query import SearchOptions
+from lookalike.ingest.attributes import Attributes, ImageId
 
-MOST_HITS = 1000
-DEFAULT_HITS = 20
-MOST_WEIGHT = 1000
-
-Count = Annotated[
-    int, Field(ge=1, le=MOST_HITS, strict=True, description=f"How many hits at the most, 1 to {MOST_HITS}.")
-]
-
-
-def _not_too_many(filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
-    check_size(filters)
-    return filters
-
-
-Filters = Annotated[
-    tuple[Filter, ...],
-    AfterValidator(_not_too_many),
-    Field(max_length=MOST_CONDITIONS, description="Conditions on the hits; all must hold, before phase one."),
-]
-Weight = Annotated[int, Field(ge=0, le=MOST_WEIGHT, strict=True)]
-Weights = Annotated[
-    dict[str, Weight],
-    Field(max_length=64, description="Weight per component, 0 to 1000, in place of the model's own."),
-]
-ImageId = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
-
-
-def _no_photo_path(image_id: str) -> str:
-    if image_id.endswith("/photo"):
-        raise ValueError("an image id may not end in /photo: that path is the photo of another")
-    return image_id
-
-
-NewImageId = Annotated[ImageId, AfterValidator(_no_photo_path)]
-# Decoding base64 takes 0.3 s for the largest photo, so it is left to a thread of its own.
-Photo = Annotated[str, Field(description="A JPEG, PNG or WebP, in base64.")]
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SearchOptions(_Body):
-    """How to search."""
-
-    count: Count = DEFAULT_HITS
-    filters: Filters = ()
-    weights: Weights = Field(default_factory=dict)
-    two_phase: bool = Field(True, description="false: rank every image by its long code, exactly and slower.")
-    collapse: bool = Field(False, description="Only the best image of each listing.")
-    verbose: bool = Field(False, description="Add the distance per component.")
-    require_all: bool = Field(False, description="Fail with 503 rather than answer from some of the shards.")
+Base64Photo = Annotated[str, Field(description="A JPEG, PNG or WebP, in base64.")]
 
 
 class SearchRequest(SearchOptions):
     """A search by the id of a stored image, or by a photo."""
 
     image_id: ImageId | None = None
-    image: Photo | None = None
+    image: Base64Photo | None = None
 
     @model_validator(mode="after")
-    def _one_question(self) -> Self:
+    def _one_target(self) -> Self:
         if (self.image_id is None) == (self.image is None):
             raise ValueError("give either image_id or image")
         return self
 
 
-class ImageSearchParams(_Body):
-    """How to search by a photo in the body: the same options, as query parameters."""
-
-    count: Annotated[int, Field(ge=1, le=MOST_HITS)] = DEFAULT_HITS
-    filters: Json[Filters] = Field((), description="JSON, as in the body of a search.")
-    weights: Json[Weights] = Field(default_factory=dict, description='JSON: {"colour": 200}')
-    two_phase: bool = True
-    collapse: bool = False
-    verbose: bool = False
-    require_all: bool = False
-
-    def options(self) -> SearchOptions:
-        """The same options as a search by id has."""
-        return SearchOptions.model_construct(**dict(self))
+def _as_parameter(field: FieldInfo) -> Any:
+    """Derive a query parameter: in a query string a number is text, and lists and objects are written as JSON."""
+    metadata = [item for item in field.metadata if not isinstance(item, Strict)]
+    value: Any = Annotated[(field.annotation, *metadata)] if metadata else field.annotation
+    description = field.description
+    if get_origin(field.annotation) in (tuple, dict):
+        value = Json[value]  # type: ignore[misc]  # a type that is made at run time
+        description = f"JSON, as in the body of a search. {description}"
+    return value, Field(default=field.get_default(call_default_factory=True), description=description)
 
 
-class ImageFields(_Body):
+_PARAMETERS: dict[str, Any] = {name: _as_parameter(field) for name, field in SearchOptions.model_fields.items()}
+
+
+class SearchParams(create_model("SearchParams", __base__=SearchOptions, **_PARAMETERS)):  # type: ignore[misc]
+    """How to search by the photo in the body: every search option, as a query parameter."""
+
+
+class ImageFields(Attributes):
     """One image of a listing, to be stored with its photo."""
 
-    image: Photo
-    listing_id: ImageId | None = Field(None, description="The image id where it is not given.")
-    group: str = Field("", max_length=1024, description="The path in the category tree: Apparel/Topwear/Shirts.")
-    title: str = Field("", max_length=4096)
-    description: str = Field("", max_length=65536)
-    price: float | None = Field(None, ge=0, allow_inf_nan=False)
-    lat: float | None = Field(None, ge=-90, le=90)
-    lon: float | None = Field(None, ge=-180, le=180)
-    created_at: datetime | None = None
-    colour: str = Field("", max_length=256)
-    brand: str = Field("", max_length=256)
+    image: Base64Photo
 
 
-class HitView(_Body):
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HitView(_View):
     """A hit."""
 
     image_id: str
     listing_id: str
     group: str
-    group_name: str
-    distance: int = Field(description="Weighted Hamming distance of the long codes; 0 is the same descriptor.")
+    group_name: str = Field(description="The last node of the group's path.")
+    distance: float = Field(
+        ge=0,
+        description="Weighted Hamming distance of the long codes in bits, with two decimals at most: 0 is the same "
+        "descriptor.",
+    )
+    similarity: float = Field(
+        ge=0, le=1, description="1 - distance / the largest distance possible under these weights, to four decimals."
+    )
     photo: str = Field(description="Where the photo is, relative to this server.")
     components: dict[str, int] | None = Field(None, description="Hamming distance per component, in bits.")
 
 
-class AnswerView(_Body):
+class AnswerView(_View):
     """The answer to a search. When `shards_answered` is less than `shards_total`, some images were not searched."""
 
     query_id: str
@@ -131,7 +89,7 @@ class AnswerView(_Body):
     hits: list[HitView]
 
 
-class CodesView(_Body):
+class CodesView(_View):
     """The codes of a photo, in hexadecimal: words of 64 bits, each most significant digit first."""
 
     model: str
@@ -139,76 +97,97 @@ class CodesView(_Body):
     long: str
 
 
-class StoredImage(_Body):
+class StoredImage(Attributes):
     """A stored image."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     image_id: str
-    listing_id: str
-    group: str
     group_name: str
-    title: str
-    description: str
-    price: float | None
-    lat: float | None
-    lon: float | None
-    created_at: datetime | None
-    colour: str
-    brand: str
     photo: str
     short: str
     long: str
 
 
-class WriteView(_Body):
+class WriteView(_View):
     """What a write did; it is durable, and searchable within a second."""
 
     image_id: str
     status: str
 
 
-class ErrorBody(_Body):
+class ErrorBody(_View):
     """What went wrong, for a program (`code`), for a person (`message`), and where (`field`)."""
 
     code: str
     message: str
-    field: str | None = None
+    field: str | None
 
 
-class ErrorView(_Body):
+class ErrorView(_View):
     """An error."""
 
     error: ErrorBody
 
 
-class ShardView(_Body):
-    """One shard: its replicas that answer, and what the first of them says."""
+class DamagedView(_View):
+    """What could not be read from the store and is left out; the rest is served."""
+
+    rows: int
+    segments: int
+
+
+class ShardView(_View):
+    """One shard: its replicas that answer, and what the first of them says; ages and errors are of the worst."""
 
     rows: int
     replicas_answering: int
     replicas: int
-    code_bytes: int
-    lag_s: float | None
-    kernel: str | None
+    code_bytes: int = Field(description="Codes and keys, counted from the arrays.")
+    held_bytes: int = Field(description="All that is held of the rows, counted from the arrays.")
+    rss_bytes: list[int] = Field(
+        description="Memory of each answering replica's process as the system counts it, as `pids`."
+    )
+    lag_s: float | None = Field(description="How long ago a replica last knew itself up to date with the store.")
+    kernel_variant: str | None = Field(description="The instruction set that the kernels run.")
     huge_pages: bool | None
     pids: list[int]
-    trouble: str
+    last_error: str = Field(description="What keeps a replica from following the store; empty: nothing.")
+    last_error_age_s: float | None
+    damaged: DamagedView
 
 
-class CollectionView(_Body):
+class ComponentView(_View):
+    """A component of the long code."""
+
+    bits: int
+    weight: float = Field(description="What a differing bit counts unless a search says otherwise.")
+
+
+class CollectionView(_View):
     """One collection."""
 
     name: str
     model: str
     short_bits: int
-    components: dict[str, dict[str, int]]
+    components: dict[str, ComponentView]
     rows: int
-    bytes_per_million: float | None = Field(description="Codes and keys, counted from the arrays.")
+    bytes_per_million: float | None = Field(
+        description="Memory of one replica of each shard, as the system counts its process, per million images."
+    )
     shards: list[ShardView]
 
 
-class StatusView(_Body):
+class StatusView(_View):
     """The whole server."""
 
     version: str
     ready: bool
     collections: list[CollectionView]
+    unavailable: dict[str, str] = Field(description="Collections that are not served, and why.")
+
+
+class HealthView(_View):
+    """Whether the process lives, or every shard answers."""
+
+    status: str

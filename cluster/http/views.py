@@ -1,4 +1,4 @@
-"""What clients see, made of what we hold."""
+"""Answers as JSON, made of what the coordinator returns."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.actors.query.query import Query, in_bits
 from lookalike.cluster.coordinator.search import Answer
+from lookalike.ingest.attributes import Attributes
 from lookalike.model.spec import ModelSpec
 
-HIDDEN = ("key", "fingerprint", "short", "long", "photo")
 
-
-def answer_view(collection: str, spec: ModelSpec, answer: Answer, took_ms: float) -> dict[str, Any]:
-    """The answer to a search."""
-    parts = [part.name for part in spec.components]
+def answer_view(collection: str, spec: ModelSpec, query: Query, answer: Answer, took_ms: float) -> dict[str, Any]:
+    """Render the answer to a search."""
+    names = [component.name for component in spec.components]
+    largest = largest_distance(spec, query.weights)
     hits = []
     for hit in answer.hits:
         view: dict[str, Any] = {
@@ -27,11 +28,12 @@ def answer_view(collection: str, spec: ModelSpec, answer: Answer, took_ms: float
             "listing_id": hit.listing_id,
             "group": hit.group,
             "group_name": group_name(hit.group),
-            "distance": hit.distance,
+            "distance": in_bits(hit.distance_hundredths),
+            "similarity": similarity(hit.distance_hundredths, largest),
             "photo": photo_path(collection, hit.image_id),
         }
         if hit.components is not None:
-            view["components"] = dict(zip(parts, hit.components, strict=True))
+            view["components"] = dict(zip(names, hit.components, strict=True))
         hits.append(view)
     return {
         "query_id": uuid.uuid4().hex,
@@ -44,28 +46,44 @@ def answer_view(collection: str, spec: ModelSpec, answer: Answer, took_ms: float
 
 
 def stored_view(collection: str, row: Mapping[str, object]) -> dict[str, object]:
-    """A stored row, without hashes and without where its file lies on this machine."""
-    created_at = row["created_at"]
+    """Render a stored row: its attributes and codes, and not where its photo lies."""
+    attributes = {name: row[name] for name in Attributes.model_fields}
+    texts = {name: "" for name, field in Attributes.model_fields.items() if field.annotation is str}
+    times = {name: value.isoformat() for name, value in attributes.items() if isinstance(value, datetime)}
     return {
-        **{name: value for name, value in row.items() if name not in HIDDEN},
-        "group_name": group_name(str(row["group"])),
-        "created_at": created_at.isoformat() if isinstance(created_at, datetime) else None,
+        "image_id": row["image_id"],
+        **{name: texts.get(name) if value is None else value for name, value in attributes.items()},
+        **times,
+        "group_name": group_name(str(row["group"] or "")),
         "photo": photo_path(collection, str(row["image_id"])),
         "short": hex_code(cast(Sequence[int], row["short"])),
         "long": hex_code(cast(Sequence[int], row["long"])),
     }
 
 
+def largest_distance(spec: ModelSpec, weights: Sequence[int]) -> int:
+    """Return the distance, in hundredths of a bit, of two photos that differ in every bit."""
+    return sum(weight * component.bits for weight, component in zip(weights, spec.components, strict=True))
+
+
+def similarity(distance: int, largest: int) -> float:
+    """Return 1 - distance / largest, to four decimals; 1 where nothing counts.
+
+    Rounding keeps the order: of two hits the nearer one is never less similar.
+    """
+    return round(1 - distance / largest, 4) if largest else 1.0
+
+
 def photo_path(collection: str, image_id: str) -> str:
-    """Where a photo is, on this server."""
+    """Return where a photo is, on this server."""
     return f"/v1/collections/{collection}/images/{quote(image_id)}/photo"
 
 
 def group_name(group: str) -> str:
-    """The name of a group's own node: the last of its path."""
+    """Return the name of a group's own node: the last of its path."""
     return group.rpartition("/")[2]
 
 
 def hex_code(words: Sequence[int] | NDArray[np.uint64]) -> str:
-    """A code in hexadecimal: 16 digits a word, most significant first."""
+    """Write a code in hexadecimal: 16 digits a word, most significant first."""
     return "".join(f"{int(word):016x}" for word in words)

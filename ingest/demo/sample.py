@@ -22,7 +22,7 @@ from lookalike.errors import BadCatalogue
 from lookalike.ingest.demo.garments import KINDS
 from lookalike.ingest.demo.studio import COLOURS, PATTERNS, Item, photograph
 
-DRAWING = 1  # to be raised whenever the same seed gives other pictures
+DRAWING = 1  # to be raised whenever the same seed gives other photos
 MARKER = "sample.json"
 TABLE = "catalog.csv"
 HEADER = [
@@ -161,8 +161,8 @@ def _take(shot: _Shot, seed: int, path: Path) -> None:
     own = Random(f"{seed}/listing/{shot.listing}")  # so that every photo of a listing shows the same thing
     item = Item.made(KINDS[shot.kind](own), shot.colour, shot.pattern, own)
     rng = Random(f"{seed}/photo/{shot.number}")
-    picture: Image.Image = photograph(item, rng.randint(224, 300), rng.randint(224, 300), rng)
-    picture.save(path, "JPEG", quality=rng.randint(82, 93))
+    photo: Image.Image = photograph(item, rng.randint(224, 300), rng.randint(224, 300), rng)
+    photo.save(path, "JPEG", quality=rng.randint(82, 93))
 
 
 def _row(shot: _Shot, seed: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 The outlines and the pattern are painted at twice the size and reduced, so their edges are smooth; light and shade are
 worked out at the final size. No sines over pixels: they differ in the last bit between processors, and one seed shall
-give one picture.
+give one photo.
 """
 
 import math
@@ -80,8 +80,8 @@ def photograph(item: Item, width: int, height: int, rng: Random) -> Image.Image:
         RGB, ``width`` x ``height`` pixels.
     """
     grain = np.random.default_rng(rng.getrandbits(64))
-    to_picture = _pose(item.parts, width, height, rng)
-    cloth, mask = _cut(item, to_picture, width, height)
+    to_pixels = _pose(item.parts, width, height, rng)
+    cloth, mask = _cut(item, to_pixels, width, height)
     scene = _background(width, height, rng, grain)
     scene *= _shadow(mask, width, height, rng)[..., None]
     light = _relief(mask, width, height, rng, grain)
@@ -106,14 +106,14 @@ def _pose(parts: list[Part], width: int, height: int, rng: Random) -> NDArray[np
     return np.column_stack([size * turned, corner - size * low])
 
 
-def _cut(item: Item, to_picture: NDArray[np.float64], width: int, height: int) -> tuple[Image.Image, Image.Image]:
+def _cut(item: Item, to_pixels: NDArray[np.float64], width: int, height: int) -> tuple[Image.Image, Image.Image]:
     """Paint the parts. Returns the cloth (RGB, also around the garment, so that edges do not fringe) and its mask."""
     scale = _OVERSAMPLED
     labels = Image.new("P", (scale * width, scale * height), Stuff.NOTHING)
     draw = ImageDraw.Draw(labels)
-    unit = float(np.hypot(*to_picture[:, 0])) * scale
+    unit = float(np.hypot(*to_pixels[:, 0])) * scale
     for part in item.parts:
-        points = (part.points @ to_picture[:, :2].T + to_picture[:, 2]) * scale
+        points = (part.points @ to_pixels[:, :2].T + to_pixels[:, 2]) * scale
         flat = [(x, y) for x, y in points.tolist()]
         if part.width:
             draw.line(flat, fill=int(part.stuff), width=max(1, round(part.width * unit)), joint="curve")
@@ -123,7 +123,7 @@ def _cut(item: Item, to_picture: NDArray[np.float64], width: int, height: int) -
     cloth = labels.convert("RGB")
     box = labels.getbbox()
     if item.pattern != "plain" and box:
-        woven = _woven(item, to_picture, box)
+        woven = _woven(item, to_pixels, box)
         woven[np.asarray(labels.crop(box)) != Stuff.FABRIC] = 0
         cloth.paste(item.second, box, Image.fromarray(woven))
     mask = labels.point([0] + [255] * 255, "L")
@@ -149,10 +149,10 @@ def _shaded(colour: Rgb, factor: float) -> Rgb:
     return red, green, blue
 
 
-def _woven(item: Item, to_picture: NDArray[np.float64], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+def _woven(item: Item, to_pixels: NDArray[np.float64], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
     """How much of the second colour shows at each pixel of the box, 0 to 255; it turns with the garment."""
-    across, down = np.linalg.inv(to_picture[:, :2] * _OVERSAMPLED * item.period).astype(np.float32)
-    left, top = (to_picture[:, 2] * _OVERSAMPLED).astype(np.float32)
+    across, down = np.linalg.inv(to_pixels[:, :2] * _OVERSAMPLED * item.period).astype(np.float32)
+    left, top = (to_pixels[:, 2] * _OVERSAMPLED).astype(np.float32)
     x = np.arange(box[0], box[2], dtype=np.float32) - left
     y = np.arange(box[1], box[3], dtype=np.float32)[:, None] - top
     v = down[0] * x + down[1] * y
@@ -175,8 +175,8 @@ def _clouds(width: int, height: int, cells: int, grain: np.random.Generator, acr
     return _unit(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _unit(picture: Image.Image) -> Floats:
-    return np.asarray(picture, np.float32) / np.float32(255)
+def _unit(photo: Image.Image) -> Floats:
+    return np.asarray(photo, np.float32) / np.float32(255)
 
 
 def _relief(mask: Image.Image, width: int, height: int, rng: Random, grain: np.random.Generator) -> Floats:
@@ -208,7 +208,7 @@ def _exposed(scene: Floats, rng: Random, grain: np.random.Generator) -> Image.Im
 
 
 def _background(width: int, height: int, rng: Random, grain: np.random.Generator) -> Floats:
-    """A studio, a wall, a bed sheet, a carpet or a wooden floor, as a float picture of shape (height, width, 3)."""
+    """A studio, a wall, a bed sheet, a carpet or a wooden floor, as floats of shape (height, width, 3)."""
     kind = rng.choices(("studio", "wall", "sheet", "carpet", "wood"), (45, 15, 14, 12, 14))[0]
     if kind == "studio":
         tone = np.full((height, width), rng.uniform(228, 252), np.float32)

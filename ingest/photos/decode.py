@@ -21,7 +21,7 @@ from lookalike.errors import UndecodableImage
 MAX_BYTES = 25_000_000  # a 50-megapixel phone JPEG has 10 to 20 MB
 MAX_PIXELS = 50_000_000  # 200 MB as RGBA, twice that while it is resized: the most that one thread can cost
 MIN_SIDE_PX = 8  # one JPEG block; smaller "photos" are tracking pixels and spacers
-MAX_ASPECT = 32  # beyond that the picture would be a strip of 7 pixels in a square of 224
+MAX_ASPECT = 32  # beyond that the photo would be a strip of 7 pixels in a square of 224
 MAX_SCANS = 50  # of a progressive JPEG (usual: 10); each may cost 30 ms of decoding for 17 bytes of file
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -82,11 +82,11 @@ def media_type(data: bytes) -> str | None:
 
 
 def decode(data: bytes, side_px: int) -> NDArray[np.uint8]:
-    """Decode a JPEG, PNG or WebP to a square of RGB that shows the whole picture.
+    """Decode a JPEG, PNG or WebP to a square of RGB that shows the whole photo.
 
-    The picture keeps its proportions; its longer side becomes ``side_px`` and the rest of the square repeats
+    The photo keeps its proportions; its longer side becomes ``side_px`` and the rest of the square repeats
     the edge pixels, so a plain studio background simply goes on. EXIF rotation is applied; transparency is
-    laid over white; grey, palette, 16-bit and CMYK pictures become RGB; of an animation the first picture is
+    laid over white; grey, palette, 16-bit and CMYK photos become RGB; of an animation the first frame is
     taken. ICC profiles are ignored. Safe in threads: nothing global is touched and Pillow releases the GIL.
 
     Parameters
@@ -105,21 +105,21 @@ def decode(data: bytes, side_px: int) -> NDArray[np.uint8]:
     UndecodableImage
         With a short reason: empty, over `MAX_BYTES`, not a photo, truncated or damaged, over `MAX_PIXELS`, a
         side under `MIN_SIDE_PX`, or one side over `MAX_ASPECT` times the other. A cut-off file is never half
-        a picture.
+        a photo.
     ValueError
         ``side_px < 1``.
     """
     if side_px < 1:
         raise ValueError(f"side_px is {side_px}, but must be at least 1")
-    picture, exif = _open(data)
+    photo, exif = _open(data)
     orientation = _orientation(exif)
-    size = _fitted(picture.size, side_px)
+    size = _fitted(photo.size, side_px)
     # libjpeg scales by 2, 4 or 8 while it decodes (12 megapixels: 25 ms). Left at twice the wanted size or
     # more, the last step still filters: at most 5 levels of 255 from the full decode, 0.8 on average.
-    picture.draft(None, (2 * size[0], 2 * size[1]))
+    photo.draft(None, (2 * size[0], 2 * size[1]))
     try:
-        picture.load()
-        small = _rgb(_resizable(picture).resize(size, Image.Resampling.BICUBIC))
+        photo.load()
+        small = _rgb(_resizable(photo).resize(size, Image.Resampling.BICUBIC))
     except _DECODER_ERRORS as error:
         raise UndecodableImage(_damage(error)) from error
     if orientation in _TRANSPOSE:
@@ -128,7 +128,7 @@ def decode(data: bytes, side_px: int) -> NDArray[np.uint8]:
 
 
 def _open(data: bytes) -> tuple[ImageFile.ImageFile, bytes]:
-    """Check the header and open the file without decoding it. Returns (picture, EXIF block)."""
+    """Check the header and open the file without decoding it. Returns (photo, EXIF block)."""
     if not data:
         raise UndecodableImage("empty: 0 bytes")
     if len(data) > MAX_BYTES:
@@ -136,26 +136,26 @@ def _open(data: bytes) -> tuple[ImageFile.ImageFile, bytes]:
     kind = media_type(data)
     if kind is None:
         raise UndecodableImage(f"{_looks_like(data)}, not a photo that we read (JPEG, PNG or WebP)")
-    picture: ImageFile.ImageFile
+    photo: ImageFile.ImageFile
     try:
         if kind == "image/jpeg":
             pixels, exif = _jpeg_parts(data)
-            picture = JpegImagePlugin.JpegImageFile(io.BytesIO(pixels))
+            photo = JpegImagePlugin.JpegImageFile(io.BytesIO(pixels))
         elif kind == "image/png":
             pixels, exif = _png_parts(data)
-            picture = PngImagePlugin.PngImageFile(io.BytesIO(pixels))
+            photo = PngImagePlugin.PngImageFile(io.BytesIO(pixels))
         else:
             _check_size(*_webp_size(data))  # opening a WebP allocates its canvas
-            picture = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
-            exif = picture.info.get("exif", b"")
+            photo = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+            exif = photo.info.get("exif", b"")
     except _DECODER_ERRORS as error:
         raise UndecodableImage(_damage(error)) from error
-    _check_size(*picture.size)
-    return picture, exif
+    _check_size(*photo.size)
+    return photo, exif
 
 
 def _check_size(width: int, height: int) -> None:
-    """Refuse a picture by the sides that its header claims."""
+    """Refuse a photo by the sides that its header claims."""
     sides = f"{width:,} x {height:,} pixels"
     if width * height > MAX_PIXELS:
         raise UndecodableImage(f"too many pixels: {sides}; at most {MAX_PIXELS // 1_000_000} megapixels are read")
@@ -184,9 +184,9 @@ def _looks_like(data: bytes) -> str:
 def _damage(error: Exception) -> str:
     text = str(error)
     if "truncated" in text.lower():
-        return "truncated: the file ends before the picture does"
+        return "truncated: the file ends before the photo does"
     if "not identified" in text:  # Pillow's word for any nonsense in a header
-        return "damaged: its header describes no picture"
+        return "damaged: its header describes no photo"
     return f"damaged: {text}"[:200]
 
 
@@ -197,7 +197,7 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, bytes]:
         while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] == b"\xff":  # padding before a marker
             at += 1
         if at + 4 > len(data):
-            raise EOFError("truncated before the picture starts")
+            raise EOFError("truncated before the photo starts")
         if data[at] != 0xFF:  # stray bytes between segments: other viewers step over them too
             at = data.find(b"\xff", at) % (len(data) + 1)  # none left: the end
             continue
@@ -205,7 +205,7 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, bytes]:
         if marker in _JPEG_BARE_MARKERS:
             at += 2
             continue
-        if marker == 0xDA:  # start of scan: the picture itself, to the end of the file
+        if marker == 0xDA:  # start of scan: the photo itself, to the end of the file
             break
         end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
         if marker == 0xE1 and not exif and data.startswith(b"Exif\0\0", at + 4):
@@ -220,7 +220,7 @@ def _jpeg_parts(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _png_parts(data: bytes) -> tuple[bytes, bytes]:
-    """Keep the chunks of a PNG that make its (first) picture. Returns (rest, EXIF block)."""
+    """Keep the chunks of a PNG that make its first frame. Returns (rest, EXIF block)."""
     kept, exif, at, kind = [_PNG_SIGNATURE], b"", len(_PNG_SIGNATURE), b""
     while kind != b"IEND":
         if at + 12 > len(data):
@@ -250,7 +250,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     elif chunk == b"VP8 ":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<2H", data, 26))
     else:
-        raise SyntaxError(f"no picture in the WebP file, but {chunk!r}")
+        raise SyntaxError(f"no image data in the WebP file, but {chunk!r}")
     return width, height
 
 
@@ -278,25 +278,25 @@ def _fitted(size: tuple[int, int], side_px: int) -> tuple[int, int]:
     return width, height
 
 
-def _resizable(picture: Image.Image) -> Image.Image:
+def _resizable(photo: Image.Image) -> Image.Image:
     """Bring any mode to one that resizes well; RGBA does, with its colours weighted by alpha."""
-    if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion differs between its versions
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode in ("LA", "PA") or "transparency" in picture.info:
-        return picture.convert("RGBA")
-    if picture.mode in ("L", "RGB", "RGBA", "CMYK"):
-        return picture
-    return picture.convert("RGB")
+    if photo.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion differs between its versions
+        return Image.fromarray((np.asarray(photo) >> 8).astype(np.uint8))
+    if photo.mode in ("LA", "PA") or "transparency" in photo.info:
+        return photo.convert("RGBA")
+    if photo.mode in ("L", "RGB", "RGBA", "CMYK"):
+        return photo
+    return photo.convert("RGB")
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "RGBA":
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
+def _rgb(photo: Image.Image) -> Image.Image:
+    if photo.mode == "RGBA":
+        white = Image.new("RGBA", photo.size, "white")
+        photo = Image.alpha_composite(white, photo)
+    return photo.convert("RGB")
 
 
 def _squared(pixels: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """Centre a picture of shape (h, w, 3) in the square and repeat its edges where it does not reach."""
+    """Centre a photo of shape (h, w, 3) in the square and repeat its edges where it does not reach."""
     missing = [side_px - length for length in pixels.shape[:2]]
     return np.pad(pixels, [*((gap // 2, gap - gap // 2) for gap in missing), (0, 0)], mode="edge")

@@ -141,6 +141,11 @@ class Collection:
         """An object that changes after every commit."""
         return self.location / "token"
 
+    @property
+    def report_location(self) -> Location:
+        """What the last encoding job left out, and why."""
+        return self.location / "report.jsonl"
+
     # --- writing
 
     def put(self, rows: pa.Table) -> Written:

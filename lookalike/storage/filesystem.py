@@ -294,9 +294,10 @@ def _opened(location: Location) -> Iterator[BinaryIO]:
         if error.errno in _NO_SUCH_FILE:
             raise NotFound(f"{location.shown} is not there") from None
         raise _unavailable("read", location, error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotFound(f"{location.shown} is not a file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NotFound(f"{location.shown} is not a file")
         try:
             yield file
         except OSError as error:

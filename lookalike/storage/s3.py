@@ -38,6 +38,7 @@ READ_TIMEOUT_S = 10
 MAX_CONNECTIONS = 32
 PIECE_BYTES = 8 << 20
 """A larger object is read in pieces, so that a lost connection costs one and each has a deadline of its own."""
+PAGE_NAMES = 1000  # the most that S3 lists at once
 MAX_RESTARTS = 3
 
 _lock = threading.Lock()
@@ -291,10 +292,10 @@ def _head(location: Location) -> Any:
 
 
 def _pages(location: Location, prefix: str, **arguments: str) -> Iterator[Any]:
-    """List by pages of 1,000 names, each retried alone."""
+    """List by pages, each retried alone."""
     arguments |= {"Bucket": location.host, "Prefix": prefix}
     while True:
-        page = call("list", location, lambda s3: s3.list_objects_v2(**arguments))
+        page = call("list", location, lambda s3: s3.list_objects_v2(**arguments, MaxKeys=PAGE_NAMES))
         yield page
         if not page.get("IsTruncated"):
             return

@@ -126,14 +126,16 @@ def _content(location: Location, answer: BaseHTTPResponse, max_bytes: int | None
     limit = float("inf") if max_bytes is None else max_bytes
     if (answer.length_remaining or 0) > limit:
         raise TooLarge(f"{location.shown} has more than {max_bytes:,} bytes")
-    while piece := answer.read(_CHUNK_BYTES):
+    while True:
+        piece = answer.read(_CHUNK_BYTES)
+        if time.monotonic() >= ends:  # what looks like the end may be our own cut
+            raise TimeoutError
+        if not piece:
+            return b"".join(pieces)
         size += len(piece)
         if size > limit:
             raise TooLarge(f"{location.shown} has more than {max_bytes:,} bytes")
-        if time.monotonic() > ends:
-            raise TimeoutError
         pieces.append(piece)
-    return b"".join(pieces)
 
 
 def _target(location: Location, to: str) -> Location:

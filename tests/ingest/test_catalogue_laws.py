@@ -1,59 +1,194 @@
-"""Laws of catalogues: every row is accounted for, none leaves the folder, no bytes stop the job."""
+"""Laws of catalogues: every row is accounted for and valid, both kinds of table agree, no bytes stop the job."""
+
+from __future__ import annotations
 
 import csv
-import os
+import dataclasses
+import posixpath
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lookalike.ingest.catalogue.reader import Catalogue, Entry, Problem
+from lookalike.errors import BadCatalogue
+from lookalike.ingest.attributes import Attributes, bad_id, columns
+from lookalike.ingest.catalogue.catalogue import Catalogue, Entry, Problem
+from lookalike.ingest.photos.location import is_url, normal_photo
+
+PROPERTIES = Attributes.model_json_schema()["properties"]
+MAX_CHARS = {name: said["maxLength"] for name, said in PROPERTIES.items() if "maxLength" in said}
+NUMBERS = {
+    name: (said["anyOf"][0]["minimum"], said["anyOf"][0]["maximum"])
+    for name, said in PROPERTIES.items()
+    if said.get("anyOf", [{}])[0].get("type") == "number"
+}
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
-PATHS = st.lists(st.sampled_from(["a.jpg", "b", "..", ".", "", "/", "ä", "c\\d"]), max_size=5).map("/".join)
-NUMBERS = st.floats().map(str) | TEXT
-QUOTING = st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL])
-ROWS = st.lists(st.tuples(TEXT, PATHS | TEXT, TEXT, NUMBERS), min_size=1, max_size=12)
+PARTS = st.sampled_from(["a.jpg", "b", "..", ".", "", "ä", "c\\d", "photo", "s3:", "https:", "bucket.name", "u:p@h"])
+PATHS = st.lists(PARTS, max_size=5).map("/".join)
+TIMES = st.datetimes().map(str) | st.sampled_from(["9999-12-31T23:00-05:00", "0001-01-01T00:00+14:00", "20260131", "5"])
+LONG = st.sampled_from([limit + more for limit in MAX_CHARS.values() for more in (0, 1)]).map(lambda n: "x" * n)
+VALUES = TEXT | PATHS | TIMES | LONG | st.floats().map(str) | st.integers(-200, 200).map(str)
+HEADER = ("image_id", "file", *columns())
+LEVELS = ("image_id", "file", "level2", "level1", *(name for name in columns() if name != "group"))
+IDS = st.integers(0, 20).map(str) | PATHS | TEXT
+TABLES = st.sampled_from([HEADER, LEVELS]).flatmap(
+    lambda header: st.tuples(
+        st.just(header),
+        st.lists(st.tuples(IDS, PATHS | TEXT, *[VALUES | st.just("")] * (len(header) - 2)), min_size=1, max_size=8),
+    )
+)
 
 
-@given(rows=ROWS, delimiter=st.sampled_from(",;\t"), quoting=QUOTING)
-def test_each_row_is_an_entry_or_a_problem_and_stays_in_the_folder(
-    rows: list[tuple[str, str, str, str]], delimiter: str, quoting: int
+def check(found: list[Entry | Problem]) -> None:
+    """Every entry is what HTTP would take too, every problem says why."""
+    ids = [item.image_id for item in found if isinstance(item, Entry)]
+    assert len(ids) == len(set(ids))
+    for item in found:
+        if isinstance(item, Problem):
+            assert item.reason
+            assert not {"\n", "\0"} & set(item.reason + item.image_id + item.file)
+            continue
+        assert not bad_id(item.image_id)
+        assert Attributes.model_validate_json(item.attributes.model_dump_json()) == item.attributes
+        assert item.attributes.listing_id
+        assert all(item.notes)
+        assert normal_photo(item.photo) == item.photo
+        assert is_url(item.photo) or not posixpath.normpath("root/" + item.photo).startswith(("..", "/"))
+
+
+@settings(deadline=None)
+@given(table=TABLES, delimiter=st.sampled_from(",;\t"), quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
+def test_catalogue_accounts_for_every_row(
+    table: tuple[tuple[str, ...], list[tuple[str, ...]]], delimiter: str, quoting: int
 ) -> None:
+    header, rows = table
     with TemporaryDirectory() as folder:
         path = Path(folder, "catalog.csv")
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, delimiter=delimiter, quoting=quoting)
-            writer.writerows([("image_id", "file", "title", "price"), *rows])
-        catalogue = Catalogue.open(path)
-        found = list(catalogue)
+            csv.writer(file, delimiter=delimiter, quoting=quoting).writerows([header, *rows])
+        found = list(Catalogue.open(path))
     assert len(found) == len(rows)
-    root = os.path.realpath(folder)
-    for (image_id, file, title, price), item in zip(rows, found, strict=True):
+    check(found)
+    for row, item in zip(rows, found, strict=True):
         if isinstance(item, Problem):
-            assert item.reason
             continue
-        assert item.image_id == image_id.strip()
-        assert item.title == title.strip()
-        place = os.path.normpath(f"{root}/{item.photo}")
-        assert place == os.path.normpath(Path(root) / file.strip())
-        assert os.path.commonpath([root, place]) == root
-        assert (item.price is None) == (not price.strip() or bool(item.notes))
-        assert item.price is None or item.price == float(price)
-    ids = [item.image_id for item in found if isinstance(item, Entry)]
-    assert len(ids) == len(set(ids))
+        fields = {name: text.strip() for name, text in zip(header, row, strict=True)}
+        assert item.image_id == fields["image_id"]
+        for name in columns():
+            text, value = fields.get(name, ""), getattr(item.attributes, name)
+            noted = any(note.startswith(name) or (name in ("lat", "lon") and "place" in note) for note in item.notes)
+            if name == "listing_id":
+                assert value == (text if text and not noted else item.image_id)
+            elif name != "group":
+                assert (value in (None, "")) == (not text or noted)
+            if isinstance(value, float):
+                assert value == float(text)
 
 
+@settings(deadline=None)
+@given(table=TABLES)
+def test_catalogue_of_parquet_is_that_of_the_same_csv(table: tuple[tuple[str, ...], list[tuple[str, ...]]]) -> None:
+    header, rows = table
+    with TemporaryDirectory() as folder:
+        with Path(folder, "a.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, quoting=csv.QUOTE_ALL).writerows([header, *rows])
+        texts = {name: [row[at] or None for row in rows] for at, name in enumerate(header)}
+        pq.write_table(pa.table({name: pa.array(text, pa.string()) for name, text in texts.items()}), f"{folder}/a.pq")
+        from_csv = list(Catalogue.open(Path(folder, "a.csv")))
+        from_parquet = list(Catalogue.open(Path(folder, "a.pq")))
+
+    def without_row(item: Entry | Problem) -> Entry | Problem:
+        return dataclasses.replace(item, row=None) if isinstance(item, Problem) else item
+
+    assert list(map(without_row, from_parquet)) == list(map(without_row, from_csv))
+
+
+@settings(deadline=None)
+@given(values=st.dictionaries(st.sampled_from(sorted(MAX_CHARS)), st.booleans()))
+def test_catalogue_keeps_text_of_the_longest_allowed_length_and_none_beyond(values: dict[str, bool]) -> None:
+    texts = {name: "x" * (MAX_CHARS[name] + beyond) for name, beyond in values.items()}
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "catalog.csv")
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([("image_id", "file", *texts), ("1", "a.jpg", *texts.values())])
+        (entry,) = Catalogue.open(path)
+    assert isinstance(entry, Entry)
+    kept = {name: text for name, text in texts.items() if not values[name]}
+    assert entry.attributes == Attributes(**{"listing_id": "1", **kept})
+    for name, beyond in values.items():
+        assert beyond == any(f"{name} has {MAX_CHARS[name] + 1:,} characters" in note for note in entry.notes)
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+@settings(deadline=None)
+@given(data=st.data())
+def test_catalogue_keeps_numbers_within_their_limits_and_none_beyond(name: str, data: st.DataObject) -> None:
+    low, high = NUMBERS[name]
+    value = data.draw(st.floats() | st.floats(low, high) | st.sampled_from([low, high]))
+    other = {"lat": "lon", "lon": "lat"}.get(name, "title")
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "catalog.csv")
+        path.write_text(f"image_id,file,{name},{other}\n1,a.jpg,{value!r},0\n")
+        (entry,) = Catalogue.open(path)
+    assert isinstance(entry, Entry)
+    assert getattr(entry.attributes, name) == (value if low <= value <= high else None)
+    assert any(note.startswith(f"{name} {str(value)!r}") for note in entry.notes) == (not low <= value <= high)
+
+
+@settings(deadline=None)
 @given(body=st.binary(min_size=1, max_size=300) | st.text('",;\r\n\0a1', max_size=60).map(str.encode))
-def test_no_bytes_below_the_first_rows_stop_the_job(body: bytes) -> None:
+def test_catalogue_of_csv_goes_on_whatever_bytes_follow_its_first_rows(body: bytes) -> None:
     wide = b"%40000s"  # so that the body lies behind the part that must be UTF-8 throughout
     head = b"image_id,file\n" + b"".join((b"%d," + wide + b"\n") % (n, b"a.jpg") for n in (1, 2))
     with TemporaryDirectory() as folder:
         path = Path(folder, "catalog.csv")
         path.write_bytes(head + body)
         found = list(Catalogue.open(path))
+    check(found)
     assert all(isinstance(item, Entry) for item in found[:2])
     if b'"' not in body:  # a quote may join lines
         lines = body.decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n").split("\n")
         assert len(found) == 2 + sum(1 for line in lines if line)
+
+
+@settings(deadline=None)
+@given(
+    head=st.binary(max_size=60) | TEXT.map(str.encode),
+    body=st.binary(max_size=100),
+    suffix=st.sampled_from(["csv", "pq"]),
+)
+def test_catalogue_of_any_bytes_is_refused_or_accounted_for(head: bytes, body: bytes, suffix: str) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, f"catalog.{suffix}")
+        for content in (
+            head + body,
+            b"image_id,file,title,price\n" + body,
+            b"\xef\xbb\xbffile;image_id\n" + head + body,
+        ):
+            path.write_bytes(content)
+            try:
+                check(list(Catalogue.open(path)))
+            except BadCatalogue:
+                continue
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_catalogue_of_damaged_parquet_is_refused_or_accounted_for(data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "catalog.parquet")
+        columns = {name: [f"{name}{n}" for n in range(40)] for name in ("image_id", "file", "title")}
+        pq.write_table(pa.table({**columns, "price": [float(n) for n in range(40)]}), path)
+        content = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(0, 4))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content) // 2, 3]))])
+        try:
+            check(list(Catalogue.open(path)))
+        except BadCatalogue:
+            return

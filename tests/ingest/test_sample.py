@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from lookalike.errors import BadCatalogue
-from lookalike.ingest.catalogue.reader import Catalogue, Entry, read_photo
+from lookalike.ingest.catalogue.catalogue import Catalogue, Entry
 from lookalike.ingest.demo import garments, sample
-from lookalike.ingest.photos import decode as images
+from lookalike.ingest.photos.decode import decode
+from lookalike.ingest.photos.fetch import read_photo
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -31,7 +32,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sample.draw(tmp_path_factory.mktemp("sample") / "new" / "folder", images=240, seed=3)
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(drawn: Path, tmp_path: Path) -> None:
+def test_draw_gives_the_same_bytes_for_a_seed_and_others_for_another(drawn: Path, tmp_path: Path) -> None:
     again = sample.draw(tmp_path / "again", images=20, seed=3)
     other = sample.draw(tmp_path / "other", images=20, seed=4)
     first, same, different = (digests(folder / "images") for folder in (drawn, again, other))
@@ -41,21 +42,21 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(drawn: Path,
     assert rows(again) == rows(drawn)[:20]
 
 
-def test_it_is_a_catalogue_without_a_problem_and_its_truth_agrees_with_its_columns(drawn: Path) -> None:
+def test_draw_makes_a_catalogue_without_a_problem_whose_truth_agrees_with_its_columns(drawn: Path) -> None:
     catalogue = Catalogue.open(drawn)
     entries = [entry for entry in catalogue if isinstance(entry, Entry) and not entry.notes]
     assert len(entries) == catalogue.estimate() == 240
     assert catalogue.ignored_columns == ["kind", "pattern", "cluster"]
     for entry, row in zip(entries, rows(drawn), strict=True):
-        assert row["cluster"] == f"{row['pattern']} {entry.colour} {row['kind']}"
-        assert entry.image_id.startswith(entry.listing_id + "/")
-        assert entry.price is not None
-        assert entry.lat is not None
-        assert entry.created_at is not None
+        assert row["cluster"] == f"{row['pattern']} {entry.attributes.colour} {row['kind']}"
+        assert entry.image_id.startswith(entry.attributes.listing_id + "/")
+        assert entry.attributes.price is not None
+        assert entry.attributes.lat is not None
+        assert entry.attributes.created_at is not None
     assert any(entry.image_id.endswith("/2") for entry in entries)
 
 
-def test_clusters_have_eight_to_twelve_photos_of_several_listings(drawn: Path) -> None:
+def test_draw_makes_clusters_of_eight_to_twelve_photos_of_several_listings(drawn: Path) -> None:
     clusters: dict[str, list[str]] = {}
     for row in rows(drawn):
         clusters.setdefault(row["cluster"], []).append(row["listing_id"])
@@ -64,7 +65,7 @@ def test_clusters_have_eight_to_twelve_photos_of_several_listings(drawn: Path) -
     assert all(8 <= len(listings) <= 12 and len(set(listings)) >= 3 for listings in whole)
 
 
-def test_every_kind_is_drawn_inside_its_frame_and_has_a_place_in_the_tree() -> None:
+def test_garments_lie_inside_their_frame_and_in_the_tree() -> None:
     assert set(sample._LEVELS) == set(garments.KINDS)
     for kind, made in garments.KINDS.items():
         for seed in range(20):
@@ -78,11 +79,11 @@ def middle_colour(pixels: np.ndarray) -> np.ndarray:
     return np.median(pixels[third:-third, third:-third].reshape(-1, 3), axis=0)
 
 
-def test_plain_garments_of_one_colour_are_nearest_to_each_other(drawn: Path) -> None:
+def test_draw_makes_plain_garments_of_one_colour_nearest_to_each_other(drawn: Path) -> None:
     plain = [row for row in rows(drawn) if row["pattern"] == "plain"]
     colours = np.array([row["colour"] for row in plain])
     listings = np.array([row["listing_id"] for row in plain])
-    seen = np.stack([middle_colour(images.decode(read_photo(row["file"], drawn), 48)) for row in plain])
+    seen = np.stack([middle_colour(decode(read_photo(row["file"], drawn), 48)) for row in plain])
     apart = np.abs(seen[:, None] - seen[None]).sum(axis=-1)
     apart[listings[:, None] == listings] = np.inf  # another listing's photo must be found
     nearest = colours[apart.argmin(axis=1)]
@@ -91,7 +92,7 @@ def test_plain_garments_of_one_colour_are_nearest_to_each_other(drawn: Path) -> 
     assert np.mean(nearest == colours) > max(0.8, chance + 0.3)
 
 
-def test_nothing_is_drawn_twice_and_what_is_missing_is_drawn_again(tmp_path: Path) -> None:
+def test_draw_draws_nothing_twice_and_what_is_missing_again(tmp_path: Path) -> None:
     folder = sample.draw(tmp_path / "s", images=6)
     before = digests(folder)
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
@@ -105,7 +106,7 @@ def test_nothing_is_drawn_twice_and_what_is_missing_is_drawn_again(tmp_path: Pat
     assert done == [1] * 6
 
 
-def test_killed_in_the_middle_and_started_again(tmp_path: Path) -> None:
+def test_draw_completes_what_a_killed_call_began(tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     child = multiprocessing.get_context("spawn").Process(target=sample.draw, args=(folder, 60))
     child.start()
@@ -122,7 +123,7 @@ def test_killed_in_the_middle_and_started_again(tmp_path: Path) -> None:
     assert len(list(Catalogue.open(folder))) == 60
 
 
-def test_a_folder_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
+def test_draw_touches_no_folder_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(BadCatalogue, match="not empty"):
         sample.draw(tmp_path, images=1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.stores import rows_of, titles, write_spec
 
 from lookalike.actors.query.merge import ShardHits
-from lookalike.actors.query.search import ShardQuery
+from lookalike.actors.query.query import Query, SearchOptions
 from lookalike.actors.shard import Shard
 from lookalike.ingest.store.collection import Store
 from lookalike.ingest.store.keys import bucket_of, keys_of
@@ -61,7 +61,7 @@ def test_store_and_shard_equal_a_dictionary(steps: list[tuple[str, list[str]]]) 
 
 
 def _check_each_is_found_first(shard: Shard, expected: dict[str, str]) -> None:
-    queries = [ShardQuery(1, 256, (1, 1), image_id=image_id) for image_id in IDS]
+    queries = [Query(SearchOptions(count=1), (1, 1), 256, image_id) for image_id in IDS]
     for image_id, reply in zip(IDS, shard.search(queries), strict=True):
         assert isinstance(reply, ShardHits) == (image_id in expected)
         if isinstance(reply, ShardHits):

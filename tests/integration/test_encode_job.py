@@ -17,7 +17,7 @@ from support.photos import png_header
 from support.processes import lookalike
 
 from lookalike.errors import StoreUnavailable
-from lookalike.ingest.catalogue.reader import Catalogue
+from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.ingest.encode import Report, encode_catalogue
 from lookalike.ingest.photos.decode import decode
 from lookalike.ingest.store.collection import Store

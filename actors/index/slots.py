@@ -1,0 +1,150 @@
+"""Which slots hold a visible row, which may be written again, and who still reads an older snapshot."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.kernels.memory import GrowableRows
+
+
+def write(rows: GrowableRows, slots: NDArray[np.int64], values: NDArray[Any]) -> None:
+    """Write one row per slot; slots past the end are made, those between hold zeros."""
+    if len(slots):
+        rows.extend(max(int(slots.max()) + 1 - len(rows), 0))
+    rows.put(slots, values)
+
+
+class FreeList:
+    """Numbers to be used again, the latest first: 4 bytes each."""
+
+    def __init__(self) -> None:
+        self._stack: list[NDArray[np.uint32]] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def held_bytes(self) -> int:
+        return 4 * self._count
+
+    def push(self, numbers: NDArray[np.int64]) -> None:
+        if len(numbers):
+            self._stack.append(numbers.astype(np.uint32))
+            self._count += len(numbers)
+
+    def pop(self, count: int) -> NDArray[np.int64]:
+        """Take up to ``count`` numbers: int64, shape (m,)."""
+        taken: list[NDArray[np.uint32]] = []
+        missing = min(count, self._count)
+        self._count -= missing
+        while missing:
+            top = self._stack.pop()
+            if len(top) > missing:
+                # A copy, so that what is left of a large piece does not keep all of it.
+                self._stack.append(top[:-missing].copy() if len(top) > 2 * missing + 4096 else top[:-missing])
+                top = top[-missing:]
+            taken.append(top)
+            missing -= len(top)
+        return np.concatenate([np.empty(0, np.int64), *taken], dtype=np.int64)
+
+
+class VisibleSlots:
+    """One bit per slot, as the kernels take it: slot i is bit i % 64 of word i // 64."""
+
+    def __init__(self) -> None:
+        self._words = np.zeros(1024, np.uint64)
+        self.count = 0
+
+    @property
+    def held_bytes(self) -> int:
+        return self._words.nbytes
+
+    def show(self, slots: NDArray[np.int64]) -> None:
+        """Make hidden slots visible; none may come twice."""
+        if len(slots):
+            words = (int(slots.max()) >> 6) + 1
+            if words > len(self._words):
+                grown = np.zeros(words + words // 4, np.uint64)
+                grown[: len(self._words)] = self._words
+                self._words = grown
+            np.bitwise_or.at(self._words, slots >> 6, _bits(slots))
+            self.count += len(slots)
+
+    def hide(self, slots: NDArray[np.int64]) -> None:
+        """Make visible slots hidden; none may come twice."""
+        if len(slots):
+            np.bitwise_and.at(self._words, slots >> 6, ~_bits(slots))
+            self.count -= len(slots)
+
+    def freeze(self, slots: int) -> NDArray[np.uint64] | None:
+        """Copy the bits of the first ``slots`` slots. None: all of them are visible."""
+        if self.count == slots:
+            return None
+        words = np.zeros(-(-slots // 64), np.uint64)
+        known = self._words[: len(words)]  # fewer where the last slots were never shown
+        words[: len(known)] = known
+        return words
+
+
+def is_visible(visible: NDArray[np.uint64] | None, count: int, slots: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether a snapshot of ``count`` slots shows each of some slots (-1: no): bool, shape of ``slots``."""
+    within: NDArray[np.bool_] = (slots >= 0) & (slots < count)
+    if visible is not None and len(visible):
+        inside = np.where(within, slots, 0)
+        within &= (visible[inside >> 6] & _bits(inside)) != 0
+    return within
+
+
+def _bits(slots: NDArray[np.int64]) -> NDArray[np.uint64]:
+    return np.left_shift(np.uint64(1), (slots & 63).astype(np.uint64))
+
+
+class _Numbered(Protocol):
+    @property
+    def generation(self) -> int: ...
+
+
+S = TypeVar("S", bound=_Numbered)
+
+
+class Published(Generic[S]):
+    """The snapshot that new readers get, and how many still read each one.
+
+    What a snapshot shows must stay in place until its last reader has left: the idea of read-copy-update. Readers
+    count themselves in and out under a lock held for a microsecond; the writer asks for the oldest generation read.
+    """
+
+    def __init__(self, snapshot: S) -> None:
+        self._lock = threading.Lock()
+        self._snapshot = snapshot
+        self._readers: Counter[int] = Counter()
+
+    def swap(self, snapshot: S) -> None:
+        with self._lock:
+            self._snapshot = snapshot
+
+    @contextmanager
+    def reading(self) -> Iterator[S]:
+        with self._lock:
+            snapshot = self._snapshot
+            self._readers[snapshot.generation] += 1
+        try:
+            yield snapshot
+        finally:
+            with self._lock:
+                self._readers[snapshot.generation] -= 1
+                if not self._readers[snapshot.generation]:
+                    del self._readers[snapshot.generation]
+
+    def oldest(self) -> int:
+        """The lowest generation that a reader holds or can get."""
+        with self._lock:
+            return min(self._readers, default=self._snapshot.generation)

@@ -1,0 +1,71 @@
+"""The deployment by which Serve runs the app.
+
+Serve pickles what it deploys by value, so an app that is made in the process that deploys it travels with all its
+routes, and their annotations can no longer be resolved. So it is made in the replica, by the method below that Serve
+calls after the constructor (a function passed to ``serve.ingress`` is meant for that, and fails).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import ray
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from lookalike.actors.encoder import EncoderActor
+from lookalike.actors.supervisor import NAMESPACE, find_supervisor
+from lookalike.actors.writer import find_writer
+from lookalike.cluster.coordinator import remote
+from lookalike.cluster.coordinator.collection import ServedCollection
+from lookalike.cluster.http.app import create_app
+from lookalike.cluster.http.state import ServerState
+from lookalike.cluster.settings import Settings
+from lookalike.ingest.store.collection import Collection
+
+# More requests than this wait in the proxy: each may hold a photo in memory.
+MAX_ONGOING = 256
+
+
+@serve.deployment(max_ongoing_requests=MAX_ONGOING, ray_actor_options={"num_cpus": 0})
+@serve.ingress()
+class Ingress:
+    """Answer HTTP requests."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        versions: Mapping[str, str],
+        encoders: Mapping[str, DeploymentHandle],
+        unavailable: Mapping[str, str],
+    ) -> None:
+        supervisor = find_supervisor()
+        collections = {
+            name: ServedCollection.connect(
+                Collection.open(settings.root, name, versions[name]),
+                settings,
+                [[remote.shard_replica(replica) for replica in replicas] for replicas in shards],
+                remote.encoder(encoders[name]),
+                remote.RemoteWriter(find_writer(name, versions[name], NAMESPACE)),
+            )
+            for name, shards in ray.get(supervisor.routes.remote()).items()
+        }
+        self._state = ServerState(collections, supervisor.status.remote, unavailable)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Make the app in the replica."""
+        return create_app(self._state)
+
+
+def serve_app(
+    settings: Settings, stores: Mapping[str, Collection], unavailable: Mapping[str, str]
+) -> serve.Application:
+    """Bind the ingress and an encoder for each collection; ``unavailable``: reasons of those that are not served."""
+    encoder = serve.deployment(EncoderActor, max_ongoing_requests=64, ray_actor_options={"num_cpus": 0})
+    encoders = {
+        name: encoder.options(name=f"encoder-{name}").bind(store.model_location) for name, store in stores.items()
+    }
+    versions = {name: store.version for name, store in stores.items()}
+    bound: serve.Application = Ingress.bind(settings, versions, encoders, dict(unavailable))  # type: ignore[attr-defined]
+    return bound

@@ -1,0 +1,1 @@
+"""Convolutional networks: as tables of layers, as Keras models, and as files."""

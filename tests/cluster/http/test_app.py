@@ -1,0 +1,64 @@
+"""The app as a whole: every route answers as its OpenAPI document promises."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import httpx
+import pytest
+from support.asgi import AsgiClient, client_of
+from support.collections import Served, photo
+
+from lookalike.cluster.http.app import create_app
+
+COLLECTION = "/v1/collections/default"
+IMAGE = base64.b64encode(photo()).decode()
+
+
+def test_every_route_answers_with_what_its_document_promises(tmp_path: Path) -> None:
+    served = Served(tmp_path, ["a/1", "b/1"])
+    with client_of(create_app(served.state)) as http:
+        http.put(f"{COLLECTION}/images/c", json={"image": IMAGE, "price": 3, "created_at": "2026-01-31"})
+        http.get(f"{COLLECTION}/images/c")
+        http.get(f"{COLLECTION}/images/c/photo")
+        http.delete(f"{COLLECTION}/images/c")
+        http.post(f"{COLLECTION}/encode", content=photo())
+        for verbose in (False, True):
+            http.post(f"{COLLECTION}/search", json={"image_id": "a/1", "verbose": verbose})
+            http.post(f"{COLLECTION}/search/image", content=photo(), params={"verbose": verbose})
+        for path in ("/v1/status", "/healthz", "/readyz"):
+            http.get(path)
+        assert http.contract.promised <= http.contract.answered
+
+
+def test_contract_notices_a_field_too_many_or_too_few(http: AsgiClient) -> None:
+    request = httpx.Request("GET", "http://app/healthz")
+    for body in ({}, {"status": "alive", "more": 1}, {"status": 1}):
+        with pytest.raises(AssertionError, match="healthz"):
+            http.contract.check(httpx.Response(200, json=body, request=request))
+    with pytest.raises(AssertionError, match="not promised"):
+        http.contract.check(httpx.Response(201, json={}, request=request))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("POST", "/v1/collections/shoes/search", 404, "unknown_collection"),
+        ("GET", "/v1/nothing", 404, "unknown_path"),
+        ("PATCH", "/v1/status", 405, "wrong_method"),
+        ("GET", f"{COLLECTION}/images/no%2Fsuch", 404, "unknown_image"),
+    ],
+)
+def test_unknown_paths_collections_and_methods_are_refused(
+    http: AsgiClient, method: str, path: str, status: int, code: str
+) -> None:
+    answer = http.request(method, path, json={"image_id": "x"} if method == "POST" else None)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("body", [b"{", b"", b"\xff\xfe", b'{"image_id": "x"', b"[" * 100_000])
+def test_malformed_json_is_refused(http: AsgiClient, body: bytes) -> None:
+    answer = http.post(f"{COLLECTION}/search", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)
+    assert answer.json()["error"]["message"]

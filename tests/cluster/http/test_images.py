@@ -1,0 +1,132 @@
+"""Stored images over HTTP: written, read and removed, and which ids and fields are refused."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.asgi import AsgiClient, client_of
+from support.collections import Served, photo
+from support.stores import rows_of
+
+from lookalike.cluster.http.app import create_app
+from lookalike.ingest.attributes import Attributes, bad_id
+
+URL = "/v1/collections/default/images"
+IMAGE = base64.b64encode(photo()).decode()
+BAD_IDS = ["a/photo", "photo/photo", "a/../b", ".", "x" * 513, "a\0b", "a\n", "\n", "a\u2028b"]
+
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
+attributes = st.fixed_dictionaries(
+    {},
+    optional={
+        "listing_id": st.sampled_from(["a", "220232453"]),
+        "group": st.lists(st.sampled_from(["Apparel", " Tops ", "", "T-Shirts"]), max_size=4).map("/".join),
+        "title": texts,
+        "description": texts,
+        "price": st.one_of(st.none(), st.floats(0, 1e15)),
+        "created_at": st.one_of(st.none(), st.datetimes(timezones=st.timezones()).map(lambda time: time.isoformat())),
+        "colour": texts,
+        "brand": texts,
+    },
+).map(lambda given: given | ({"lat": 48.2, "lon": 16.4} if "price" in given else {}))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(attributes)
+def test_image_is_read_back_as_the_attributes_that_were_put(http: AsgiClient, given: dict[str, Any]) -> None:
+    url = f"{URL}/{quote('new listing/7')}"
+    put = http.put(url, json=given | {"image": IMAGE})
+    if put.status_code == 422:  # a time that leaves the years 1 to 9999 in UTC
+        assert put.json()["error"]["field"] == "created_at"
+        return
+    assert put.json() == {"image_id": "new listing/7", "status": "stored"}
+    stored = http.get(url).json()
+    read = Attributes.model_validate({name: stored[name] for name in Attributes.model_fields})
+    assert read == Attributes.model_validate({"listing_id": "new listing/7"} | given)
+    assert stored["group_name"] == stored["group"].rpartition("/")[2]
+    codes = http.post("/v1/collections/default/encode", content=photo()).json()
+    assert (stored["short"], stored["long"]) == (codes["short"], codes["long"])
+    assert http.get(stored["photo"]).content == photo()
+    assert http.delete(url).json() == {"image_id": "new listing/7", "status": "deleted"}
+    for gone in (http.get(url), http.get(f"{url}/photo"), http.delete(url)):
+        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "unknown_image")
+
+
+def test_image_is_searched_once_its_shard_follows(http: AsgiClient, served: Served) -> None:
+    assert http.put(f"{URL}/fresh", json={"image": IMAGE}).status_code == 200
+    served.refresh()
+    answer = http.post("/v1/collections/default/search", json={"image": IMAGE, "count": 1}).json()
+    assert [(hit["image_id"], hit["distance"], hit["similarity"]) for hit in answer["hits"]] == [("fresh", 0, 1)]
+    assert http.delete(f"{URL}/fresh").status_code == 200
+    served.refresh()
+    assert http.post("/v1/collections/default/search", json={"image_id": "fresh"}).status_code == 404
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(
+        st.sampled_from(["a/photo", "photo/photo", "a/../b", ".", "x" * 513, "a\0b", "a\n", "\n", "a\u2028b"]), texts
+    )
+)
+def test_bad_ids_are_refused_on_every_route(http: AsgiClient, image_id: str) -> None:
+    reason = bad_id(image_id)
+    if not reason:
+        return
+    assert http.post("/v1/collections/default/search", json={"image_id": image_id}).status_code == 422
+    if not image_id or "between slashes" in reason:  # no client can ask for the path of such an id
+        return
+    url = f"{URL}/{quote(image_id, safe='')}"
+    assert http.put(url, json={"image": IMAGE}).status_code == 422
+    assert http.delete(url).status_code == 422
+    assert http.get(f"{url}/photo").status_code == 422
+    assert http.get(url).status_code in (404, 422)  # 404: the path of the photo of another image
+
+
+BAD_PUTS: list[tuple[dict[str, Any], str | None]] = [
+    ({}, "image"),
+    ({"image": base64.b64encode(b"this is text").decode()}, "image"),
+    ({"image": ""}, "image"),
+    ({"image": "?"}, "image"),
+    ({"image": IMAGE, "photo": "/etc/passwd"}, "photo"),
+    ({"image": IMAGE, "image_id": "b"}, "image_id"),
+    ({"image": IMAGE, "price": -1}, "price"),
+    ({"image": IMAGE, "price": "ten"}, "price"),
+    ({"image": IMAGE, "lat": 48.2}, None),
+    ({"image": IMAGE, "listing_id": "a/photo"}, "listing_id"),
+    ({"image": IMAGE, "created_at": "0001-01-01T00:00:00+14:00"}, "created_at"),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), BAD_PUTS)
+def test_put_refuses_bad_fields_and_changes_nothing(
+    http: AsgiClient, served: Served, body: dict[str, Any], field: str | None
+) -> None:
+    head = served.store.head()
+    answer = http.put(f"{URL}/a", json=body)
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, field), answer.text
+    assert served.store.head() == head
+
+
+def test_photo_that_is_gone_is_404(http: AsgiClient) -> None:
+    answer = http.get(f"{URL}/{quote('listing 1/1')}/photo")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_photo")
+
+
+def test_photo_redirects_to_its_own_url_only_where_that_is_set(tmp_path: Path) -> None:
+    url = "https://photos.example/1.jpg"
+    for redirects, status in ((True, 307), (False, 404)):
+        served = Served(tmp_path / str(redirects), ["b"], photo_redirects=redirects)
+        rows = rows_of(["a"])
+        column = rows.schema.get_field_index("photo")
+        served.store.upsert(rows.set_column(column, rows.schema.field(column), pa.array([url])))
+        with client_of(create_app(served.state)) as http:
+            answer = http.get(f"{URL}/a/photo")
+            assert (answer.status_code, answer.headers.get("location")) == (status, url if redirects else None)
+            assert http.get(f"{URL}/b/photo").status_code == 404, "no URL: it is read and sent, and there is none"
