@@ -38,7 +38,8 @@ def rss_anonymous() -> int:
 class Catalogue:
     """Synthetic rows; the same number gives the same ids and key at any time, and other codes with each call."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, apart: bool = False, seed: int = 0) -> None:
+        self._apart = apart
         self._rng = np.random.default_rng(seed)
         self._values = {
             "group": pa.array([f"Apparel/Part {number % 19}/Group {number}" for number in range(GROUPS)]),
@@ -49,13 +50,14 @@ class Catalogue:
     def batch(self, numbers: np.ndarray) -> pa.RecordBatch:
         rng, n = self._rng, len(numbers)
         listings = (220_000_000 + numbers // 4).astype(str)
+        listing_ids = (990_000_000 - numbers // 4).astype(str) if self._apart else listings
         columns = {
             "key": pa.array((numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)),
             "image_id": pa.array(np.char.add(np.char.add(listings, "/"), (numbers % 4).astype(str))),
             "deleted": pa.array(np.zeros(n, bool)),
             "short": self._codes(n, SHORT_WORDS),
             "long": self._codes(n, LONG_WORDS),
-            "listing_id": pa.array(listings),
+            "listing_id": pa.array(listing_ids),
             "title": pa.array([f"Rote Jacke, kaum getragen, Nummer {number:011}" for number in numbers.tolist()]),
             "price": pa.array(rng.uniform(1, 500, n)),
             "lat": pa.array(rng.uniform(46, 49, n)),
@@ -106,8 +108,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=int)
     parser.add_argument("--scratch", type=Path, default=Path("/var/tmp"))
+    parser.add_argument("--apart", action="store_true", help="listing ids that do not begin the image ids")
     args = parser.parse_args()
-    catalogue = Catalogue()
+    catalogue = Catalogue(args.apart)
     with tempfile.TemporaryDirectory() as warm:  # the fixed cost: libraries loaded, pools filled
         load(Rows(SHORT_WORDS, LONG_WORDS, (LONG_WORDS,), Path(warm)), catalogue.batches(20_000, 8192), False)
     start = rss_anonymous()

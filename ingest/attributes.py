@@ -15,7 +15,7 @@ from functools import cache
 from typing import Annotated, Self
 
 import pyarrow as pa
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_ID_CHARS = 512
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -91,6 +91,17 @@ def _normalised_group(path: str) -> str:
     return "/".join(name.strip() for name in _check_text(path).split("/") if name.strip())
 
 
+def _iso_text(value: object) -> object:
+    """Take a date or time only as ISO 8601 text: a bare number would be read as seconds since 1970."""
+    if isinstance(value, str):
+        if not re.match(r"\d{4}-?\d{2}-?\d{2}", value):
+            raise ValueError("a time is written 2026-01-31 or 2026-01-31T12:00:00Z")
+        return datetime.fromisoformat(value)
+    if value is not None and not isinstance(value, datetime):
+        raise ValueError("a time is written 2026-01-31 or 2026-01-31T12:00:00Z")
+    return value
+
+
 def _in_utc(moment: datetime | None) -> datetime | None:
     if moment is None:
         return None
@@ -125,22 +136,23 @@ class Attributes(BaseModel):
     description: Annotated[str, Field(max_length=65_536), Text, Column(pa.string(), Held.NO)] = ""
     price: Annotated[
         float | None,
-        Field(ge=0, le=1e15, allow_inf_nan=False),
+        Field(ge=0, le=1e15, allow_inf_nan=False, strict=True),
         Column(pa.float64(), Held.NUMBER, FilterKind.RANGE),
     ] = None
     lat: Annotated[
         float | None,
-        Field(ge=-90, le=90, description="Degrees north."),
+        Field(ge=-90, le=90, strict=True, description="Degrees north."),
         Column(pa.float64(), Held.DEGREES, FilterKind.PLACE),
     ] = None
     lon: Annotated[
         float | None,
-        Field(ge=-180, le=180, description="Degrees east."),
+        Field(ge=-180, le=180, strict=True, description="Degrees east."),
         Column(pa.float64(), Held.DEGREES, FilterKind.PLACE),
     ] = None
     created_at: Annotated[
         datetime | None,
         Field(description="ISO 8601; without an offset it is UTC."),
+        BeforeValidator(_iso_text),
         AfterValidator(_in_utc),
         Column(pa.timestamp("us", tz="UTC"), Held.TIME, FilterKind.RANGE),
     ] = None

@@ -2,8 +2,8 @@
 
 A search reads the codes at the speed of memory, and phase two reads a few thousand rows at random: on 4 KB
 pages such a row costs six times as much as on huge pages (2 MB). So rows lie in one mapping, aligned to 2 MB and
-advised to be huge. Its address space is reserved far beyond what is needed; memory is used only where rows were
-written.
+advised to be huge beyond its first 2 MB. Its address space is reserved far beyond what is needed; memory is used
+only where rows were written.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ class GrowableRows:
     @property
     def held_bytes(self) -> int:
         """Bytes of memory in use, whole pages: what the system has handed out, not what is reserved."""
-        page = _HUGE_PAGE if self.huge_pages else mmap.PAGESIZE
-        return -(-self._rows * self.row_bytes // page) * page
+        size = self._rows * self.row_bytes
+        page = _HUGE_PAGE if self.huge_pages and size > _HUGE_PAGE else mmap.PAGESIZE
+        return -(-size // page) * page
 
     def view(self) -> NDArray[Any]:
         """Give the rows so far, shape (n, words), read-only.
@@ -166,17 +167,19 @@ class GrowableRows:
                         f"the system grants no address space for rows of {self.row_bytes} bytes"
                     ) from None
                 size //= 2
-        huge = _advise_huge(mapping)
         start = -np.frombuffer(mapping, np.uint8, 1).ctypes.data % _HUGE_PAGE
+        huge = _advise_huge(mapping, start + _HUGE_PAGE)
         count = size // self.row_bytes
         values = np.frombuffer(mapping, self._dtype, count * self._words, start).reshape(count, self._words)
         return values, huge
 
 
-def _advise_huge(mapping: mmap.mmap) -> bool:
+def _advise_huge(mapping: mmap.mmap, start: int) -> bool:
+    """Ask for huge pages from ``start`` on: the rows before it fit the cache, and a short column shall stay small."""
     try:
         setting = _SYSTEM_SETTING.read_text()
-        mapping.madvise(mmap.MADV_HUGEPAGE)
+        if start < len(mapping):
+            mapping.madvise(mmap.MADV_HUGEPAGE, start)
     except (OSError, AttributeError):  # no such pages here: plain ones serve, and the status says so
         return False
     return "[never]" not in setting

@@ -20,6 +20,7 @@ from support.processes import free_port
 from support.replies import Received, Replies, replying
 
 from lookalike import client as client_module
+from lookalike.actors.query.query import SearchOptions as QueryOptions
 from lookalike.client import Client, ClientError, SearchOptions, media_type_of
 from lookalike.cluster.http import schema
 
@@ -72,8 +73,8 @@ def test_client_search_by_id_and_by_photo_ask_alike(server: Replies, options: Se
     assert by_id.image_id == "220000000/1"
     client.search_photo(b"a photo", **options)
     url = urlsplit(_last(server).path)
-    by_photo = schema.ImageSearchParams.model_validate(dict(parse_qsl(url.query))).options()
-    for name in schema.SearchOptions.model_fields:
+    by_photo = schema.SearchParams.model_validate(dict(parse_qsl(url.query)))
+    for name in QueryOptions.model_fields:
         assert getattr(by_photo, name) == getattr(by_id, name)
     assert (url.path, _last(server).body) == ("/v1/collections/default/search/image", b"a photo")
 
@@ -162,7 +163,7 @@ def test_client_url_may_have_a_path(server: Replies) -> None:
         ("Codes", schema.CodesView),
         ("StoredImage", schema.StoredImage),
         ("Written", schema.WriteView),
-        ("SearchOptions", schema.SearchOptions),
+        ("SearchOptions", QueryOptions),
     ],
 )
 def test_client_types_have_the_fields_of_the_response_models(ours: str, servers: type[BaseModel]) -> None:

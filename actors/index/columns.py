@@ -93,8 +93,8 @@ class CategoryColumn:
         return Categories(self._numbers.view()[:slots, 0], self._values, self._known, len(self._values))
 
     def _numbers_of(self, values: list[str | None]) -> list[int]:
-        numbers = list(map(self._known.get, values))
-        for position in (i for i, number in enumerate(numbers) if number is None):
+        numbers = [self._known.get(value or "", -1) for value in values]
+        for position in [i for i, number in enumerate(numbers) if number < 0]:
             value = values[position] or ""
             numbers[position] = self._known.setdefault(value, len(self._values))
             if numbers[position] == len(self._values):

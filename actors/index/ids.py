@@ -49,7 +49,7 @@ class Ids:
     def of_listings(self, listing_ids: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of some rows that have one of some listing ids.
 
-        Length and last byte leave few rows to compare as texts: 12 ms for a million rows.
+        Length and last byte leave few rows to compare as texts: 20 ms for a million rows and one id, 60 for 1,000.
         """
         wanted = [text.encode() for text in listing_ids if text]
         _, _, starts, lengths = self._layout(rows)

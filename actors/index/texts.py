@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,7 @@ class _File:
 
     def __init__(self, folder: Path | None) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as its readers
+        weakref.finalize(self, self._file.close)
 
     def write(self, values: NDArray[Any], offset: int) -> None:
         rest = memoryview(values.tobytes())

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from lookalike.actors.query.filters import MAX_CONDITIONS, Filter, check_size
+from lookalike.actors.query.filters import Filters
 
 MAX_COUNT = 1000
 DEFAULT_COUNT = 20
@@ -40,16 +40,6 @@ def _check_decimals(weight: float) -> float:
     return weight
 
 
-def _check_conditions(filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
-    check_size(filters)
-    return filters
-
-
-Filters = Annotated[
-    tuple[Filter, ...],
-    Field(max_length=MAX_CONDITIONS, description="Conditions on the hits; all must hold, before phase one."),
-    AfterValidator(_check_conditions),
-]
 Weight = Annotated[float, Field(ge=0, le=MAX_WEIGHT, strict=True, allow_inf_nan=False), AfterValidator(_check_decimals)]
 
 

@@ -50,8 +50,6 @@ def encode(
     as_json: bool,
 ) -> None:
     """Encode the photos of CATALOGUE into the store. Killed and started again, it goes on where it was."""
-    from lookalike.ingest.catalogue.reader import Catalogue
-
     from lookalike.cluster.deploy import encode as job
     from lookalike.ingest.catalogue.catalogue import Catalogue
     from lookalike.ingest.store.manifest import check_name

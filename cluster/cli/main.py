@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from lookalike import __version__
-from lookalike.cluster.cli import catalogue, model, query, serve
+from lookalike.cluster.cli import catalogue, model, query, serve, store
 from lookalike.errors import LookalikeError
 
 
@@ -47,6 +47,7 @@ for _command in (
     query.search,
     query.status,
     model.model,
+    store.store,
 ):
     main.add_command(_command)
 

@@ -181,6 +181,8 @@ class ServedCollection:
             The file is gone, or is no photo any more.
         """
         photo = str((await self._row(image_id, ["photo"]))["photo"])
+        if not photo:
+            raise PhotoGoneError(f"{image_id} has no photo")
         root, name = await asyncio.to_thread(self.store.sources.resolve, photo)
         if self.photo_redirects and (url := _url_of(root / name)) is not None:
             return PhotoUrl(url)

@@ -172,9 +172,6 @@ class CollectionView(_View):
     short_bits: int
     components: dict[str, ComponentView]
     rows: int
-    bytes_per_million: float | None = Field(
-        description="Memory of one replica of each shard, as the system counts its process, per million images."
-    )
     shards: list[ShardView]
 
 

@@ -54,16 +54,13 @@ async def status_view(state: ServerState) -> StatusView:
 
 def _collection_view(collection: ServedCollection, statuses: Sequence[Sequence[ShardStatus | None]]) -> CollectionView:
     shards = [_shard_view(replicas) for replicas in statuses]
-    rows = sum(shard.rows for shard in shards)
-    rss_bytes = sum(shard.rss_bytes[0] for shard in shards if shard.rss_bytes)
     spec = collection.spec
     return CollectionView(
         name=collection.name,
         model=version_of(spec),
         short_bits=spec.short_bits,
         components={part.name: ComponentView(bits=part.bits, weight=in_bits(part.weight)) for part in spec.components},
-        rows=rows,
-        bytes_per_million=rss_bytes / rows * 1e6 if rows else None,
+        rows=sum(shard.rows for shard in shards),
         shards=shards,
     )
 

@@ -56,8 +56,8 @@ def stored_view(collection: str, row: Mapping[str, object]) -> dict[str, object]
         **times,
         "group_name": group_name(str(row["group"] or "")),
         "photo": photo_path(collection, str(row["image_id"])),
-        "short": hex_code(cast(Sequence[int], row["short"])),
-        "long": hex_code(cast(Sequence[int], row["long"])),
+        "short": hex_code(cast(bytes, row["short"])),
+        "long": hex_code(cast(bytes, row["long"])),
     }
 
 
@@ -84,6 +84,7 @@ def group_name(group: str) -> str:
     return group.rpartition("/")[2]
 
 
-def hex_code(words: Sequence[int] | NDArray[np.uint64]) -> str:
-    """Write a code in hexadecimal: 16 digits a word, most significant first."""
+def hex_code(code: bytes | NDArray[np.uint64]) -> str:
+    """Write a code, as words or as the store has them, in hexadecimal: 16 digits a word, most significant first."""
+    words = np.frombuffer(code, "<u8") if isinstance(code, bytes) else code
     return "".join(f"{int(word):016x}" for word in words)

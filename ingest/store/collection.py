@@ -89,7 +89,7 @@ class Collection:
         version = version_of(spec)
         location = root / name / version
         if not storage.exists(location / "manifest.json"):
-            _make(location, spec, model, buckets)
+            make_version(location, spec, model, buckets)
         collection = cls(root, name, version)
         collection._check_model(spec)
         with contextlib.suppress(Conflict):  # another version is served, or this one was named before
@@ -335,7 +335,8 @@ def versions(root: Location, name: str) -> list[str]:
     return [version for version in names if storage.exists(root / name / version / "manifest.json")]
 
 
-def _make(location: Location, spec: ModelSpec, model: Location, buckets: int) -> None:
+def make_version(location: Location, spec: ModelSpec, model: Location, buckets: int) -> None:
+    """Make an empty model version; the manifest is written last."""
     manifest = Manifest(
         model=version_of(spec),
         model_digest=spec.digest(),

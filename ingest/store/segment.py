@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lookalike import storage
-from lookalike.errors import Conflict, LookalikeError, NotFound, StorageUnavailable, StoreUnavailable
+from lookalike.errors import Conflict, NotFound, StorageUnavailable, StoreUnavailable
 from lookalike.ingest.store.rows import SCHEMA
 from lookalike.storage import Location
 
@@ -49,7 +49,7 @@ _SCHEMA_MESSAGE = SCHEMA.serialize().to_pybytes()
 _SCHEMA_CRC32 = zlib.crc32(_SCHEMA_MESSAGE)
 
 
-class SegmentDamaged(LookalikeError):
+class SegmentDamaged(StoreUnavailable):
     """A segment, or a batch of it, is cut short or altered. Arguments: location, what is wrong, rows lost."""
 
     def __str__(self) -> str:

@@ -44,6 +44,7 @@ __all__ = [
     "read_if_changed",
     "read_versioned",
     "remove",
+    "remove_leftovers",
     "replace",
     "write",
 ]
@@ -183,6 +184,19 @@ def remove(location: Location) -> None:
     StorageUnavailable
     """
     _backend(location).remove(location)
+
+
+def remove_leftovers(location: Location, *, older_than_s: float) -> int:
+    """Remove what writers left below a location when they were killed, and give how many files or uploads it were.
+
+    No listing shows them: drafts on a disk, parts of unfinished uploads on S3. One that was touched within
+    ``older_than_s`` seconds may still be written; a day is safe.
+
+    Raises
+    ------
+    StorageUnavailable
+    """
+    return _backend(location).remove_leftovers(location, older_than_s)
 
 
 def move(source: Location, target: Location) -> None:

@@ -6,7 +6,9 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import stat
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,6 +120,23 @@ def remove(location: Location) -> None:
                 local.disk.unlink(path)
         if path.parent.is_dir():  # also when somebody else removed it, perhaps without coming to the sync
             sync(path.parent)
+
+
+def remove_leftovers(location: Location, older_than_s: float) -> int:
+    removed = 0
+    with _writing(location):
+        for folder, folders, files in os.walk(location.path):
+            for name in filter(DRAFT_NAME.fullmatch, [*folders, *files]):
+                path = Path(folder, name)
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime <= older_than_s:
+                        continue
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        local.disk.unlink(path)
+                    removed += 1
+    return removed
 
 
 def move(source: Location, target: Location) -> None:

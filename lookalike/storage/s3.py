@@ -14,6 +14,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import boto3
@@ -140,6 +141,17 @@ def list_tree(location: Location) -> list[str]:
 
 def remove(location: Location) -> None:
     call("remove", location, lambda s3: s3.delete_object(**address(location)))
+
+
+def remove_leftovers(location: Location, older_than_s: float) -> int:
+    prefix = f"{location.key}/" if location.key else ""
+    removed = 0
+    for page in _upload_pages(location, prefix):
+        for each in page.get("Uploads", []):
+            if (datetime.now(UTC) - each["Initiated"]).total_seconds() > older_than_s:
+                _abort(location.host, each["Key"], each["UploadId"])
+                removed += 1
+    return removed
 
 
 def move(source: Location, target: Location) -> None:
@@ -300,3 +312,20 @@ def _pages(location: Location, prefix: str, **arguments: str) -> Iterator[Any]:
         if not page.get("IsTruncated"):
             return
         arguments["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _upload_pages(location: Location, prefix: str) -> Iterator[Any]:
+    """List unfinished uploads by pages, each retried alone."""
+    arguments = {"Bucket": location.host, "Prefix": prefix}
+    while True:
+        page = call("list uploads of", location, lambda s3: s3.list_multipart_uploads(**arguments))
+        yield page
+        if not page.get("IsTruncated"):
+            return
+        arguments.update(KeyMarker=page["NextKeyMarker"], UploadIdMarker=page["NextUploadIdMarker"])
+
+
+def _abort(bucket: str, key: str, upload: str) -> None:
+    at = Location("s3", bucket, key)
+    with contextlib.suppress(NotFound):  # it came to an end meanwhile
+        call("abort", at, lambda s3: s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload))

@@ -121,7 +121,7 @@ def _check(location: Location, answer: BaseHTTPResponse) -> None:
 
 
 def _content(location: Location, answer: BaseHTTPResponse, max_bytes: int | None, ends: float) -> bytes:
-    pieces = []
+    pieces: list[bytes] = []
     size = 0
     limit = float("inf") if max_bytes is None else max_bytes
     if (answer.length_remaining or 0) > limit:

@@ -141,7 +141,7 @@ def test_photo_reader_gives_up_a_host_that_does_not_answer_and_tries_it_again(
     eager = PhotoReader(s3_root, slow_s=0.0, pause_s=0.0)
     for _ in range(MAX_FAILURES + 1):
         with pytest.raises(UndecodableImage):
-            eager.identity("a.jpg")
+            eager.state("a.jpg")
     assert eager.read("a.jpg") == b"photo"
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import time
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -69,14 +70,15 @@ def test_garments_lie_inside_their_frame_and_in_the_tree() -> None:
     assert set(sample._LEVELS) == set(garments.KINDS)
     for kind, made in garments.KINDS.items():
         for seed in range(20):
-            points = np.concatenate([part.points for part in made(sample.Random(f"{kind}/{seed}"))])
+            points = np.concatenate([part.points for part in made(Random(f"{kind}/{seed}"))])
             assert np.abs(points).max() < 1.35, kind
 
 
 def middle_colour(pixels: np.ndarray) -> np.ndarray:
     """The median of the middle third."""
     third = len(pixels) // 3
-    return np.median(pixels[third:-third, third:-third].reshape(-1, 3), axis=0)
+    middle: np.ndarray = np.median(pixels[third:-third, third:-third].reshape(-1, 3), axis=0)
+    return middle
 
 
 def test_draw_makes_plain_garments_of_one_colour_nearest_to_each_other(drawn: Path) -> None:

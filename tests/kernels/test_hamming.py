@@ -26,7 +26,8 @@ def draw_words(rng: np.random.Generator, shape: tuple[int, ...], spread: float) 
     noise = rng.integers(0, 2**64, shape, np.uint64)
     for _ in range(2):
         noise &= rng.integers(0, 2**64, shape, np.uint64)
-    return words ^ np.where(rng.random(shape) < spread, noise, np.uint64(0))
+    mixed = words ^ np.where(rng.random(shape) < spread, noise, np.uint64(0))
+    return mixed.astype(np.uint64)
 
 
 @st.composite

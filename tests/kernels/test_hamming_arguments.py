@@ -29,7 +29,7 @@ def make_codes(n: int = 10, words: int = 4, parts: tuple[int, ...] = (2, 3)) -> 
 
 
 def make_query(**changes: Any) -> Query:
-    fields = {
+    fields: dict[str, Any] = {
         "short": np.zeros(4, U8),
         "long": np.zeros(5, U8),
         "count": 3,
@@ -119,7 +119,7 @@ def test_hamming_answers_or_refuses_odd_arguments(
     short, long, keys, query_short, query_long, allowed = arrays
     try:
         codes = Codes(short, long, keys, tuple(parts))
-        query = Query(query_short, query_long, *numbers, tuple(weights))
+        query = Query(query_short, query_long, numbers[0], numbers[1], tuple(weights))
         found = hamming.two_phase([query], codes, allowed, threads=threads)
         everything = hamming.exhaustive([query], codes, allowed, threads=threads)
     except (TypeError, ValueError):
@@ -131,6 +131,7 @@ def test_hamming_answers_or_refuses_odd_arguments(
 
 def test_hamming_refuses_a_query_of_another_type() -> None:
     codes = Codes(np.zeros((1, 1), "u8"), np.zeros((1, 1), "u8"), np.zeros(1, "u8"), (1,))
-    for queries in ([None], [codes], ["short"]):
+    wrong: list[Any] = [[None], [codes], ["short"]]
+    for queries in wrong:
         with pytest.raises(TypeError, match="Query"):
-            hamming.two_phase(queries, codes)  # type: ignore[list-item]
+            hamming.two_phase(queries, codes)

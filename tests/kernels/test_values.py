@@ -23,7 +23,7 @@ def make_codes(n: int = 10, words: int = 4, parts: tuple[int, ...] = (2, 3)) -> 
 
 
 def make_query(**changes: Any) -> Query:
-    fields = {
+    fields: dict[str, Any] = {
         "short": np.zeros(4, U8),
         "long": np.zeros(5, U8),
         "count": 3,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -181,39 +183,53 @@ def test_filesystem_move_between_two_names_of_one_file_leaves_one(tmp_path: Path
     assert storage.read(root / "c") == b"1"
 
 
-def test_filesystem_replace_sees_every_write_and_removal_beside_it(tmp_path: Path) -> None:
-    """Threads write, remove and replace one file; a replace succeeds only if the version before it was its own."""
+class _Slow(Disk):
+    """A disk on which others have time to come between a check and the change that relies on it."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    def rename(self, source: Path, target: Path) -> None:
+        time.sleep(random.uniform(0, 0.003))
+        content = source.read_bytes()
+        if content.startswith(b"after ") and target.read_bytes() != content[6:]:
+            self.failures.append("replaced what it had not read")
+        super().rename(source, target)
+
+    def link(self, source: Path, target: Path) -> None:
+        time.sleep(random.uniform(0, 0.003))
+        super().link(source, target)
+
+
+def test_filesystem_replace_sees_every_write_and_removal_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads write and remove one file; a replace succeeds only in the place of the version that it names."""
     at = Location.parse(tmp_path / "a")
+    disk = _Slow()
+    monkeypatch.setattr(local, "disk", disk)
     stop = threading.Event()
-    failures: list[str] = []
 
     def disturb() -> None:
         while not stop.is_set():
             storage.write(at, os.urandom(8))
             storage.remove(at)
 
-    class Watching(Disk):
-        def rename(self, source: Path, target: Path) -> None:
-            content = source.read_bytes()
-            if content.startswith(b"after ") and target.read_bytes() != content[6:]:
-                failures.append("replaced what it had not read")
-            super().rename(source, target)
-
-    thread = threading.Thread(target=disturb)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "disk", Watching())
+    threads = [threading.Thread(target=disturb) for _ in range(2)]
+    for thread in threads:
         thread.start()
+    try:
         replaced = 0
         while replaced < 20:
-            try:
+            with contextlib.suppress(NotFound, Conflict):
                 content, version = storage.read_versioned(at)
                 storage.replace(at, b"after " + content, version)
                 replaced += 1
-            except (NotFound, Conflict):
-                pass
+    finally:
         stop.set()
-        thread.join()
-    assert failures == []
+        for thread in threads:
+            thread.join()
+    assert disk.failures == []
 
 
 def test_filesystem_moves_in_opposite_directions_do_not_wait_for_each_other(tmp_path: Path) -> None:

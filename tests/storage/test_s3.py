@@ -209,7 +209,7 @@ def test_s3_read_of_a_large_object_begins_again_when_it_was_replaced(
 ) -> None:
     storage.write(s3_root / "a", b"1" * 20_000_000)
     original = s3.read_range
-    replaced = []
+    replaced: list[str] = []
 
     def replace_once(*arguments: object) -> bytes:
         if not replaced:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -179,7 +180,7 @@ def test_storage_create_file_appears_when_it_is_whole(root: Location, size: int)
 
 
 def test_storage_create_file_can_seek_and_be_closed_by_the_block(root: Location) -> None:
-    arrays = {"a": np.arange(10), "b": np.ones((3, 3))}
+    arrays: dict[str, Any] = {"a": np.arange(10), "b": np.ones((3, 3))}
     with storage.create_file(root / "a.npz") as file, file:
         np.savez(file, **arrays)
     found = np.load(io.BytesIO(storage.read(root / "a.npz")))
@@ -256,6 +257,32 @@ def test_storage_replace_loses_no_update_of_racing_processes(root: Location) -> 
         assert process.exitcode == 0
     assert int(storage.read(counter)) == WRITERS * ROUNDS
     assert storage.list_names(root) == ["counter"]
+
+
+def test_storage_remove_leftovers_ends_what_a_killed_writer_began(root: Location) -> None:
+    storage.write(root / "folder/file", b"1")
+    code = (
+        "import os, sys\n"
+        "from lookalike import storage\n"
+        "from lookalike.storage import s3_upload\n"
+        "s3_upload._complete = lambda *_: os._exit(9)\n"
+        "with storage.create_file(storage.Location.parse(sys.argv[1])) as file:\n"
+        "    file.write(bytes(20_000_000))\n"
+        "    if not sys.argv[1].startswith('s3:'):\n"
+        "        os._exit(9)\n"
+    )
+    for _ in range(2):
+        killed = subprocess.run([sys.executable, "-c", code, str(root / "folder/large")], check=False)
+        assert killed.returncode == 9
+    assert storage.list_tree(root) == ["folder/file"]
+    if root.is_local:  # the test server says that every upload began in 2010
+        assert storage.remove_leftovers(root, older_than_s=3600) == 0
+    assert storage.remove_leftovers(root, older_than_s=-1) == 2
+    assert storage.remove_leftovers(root, older_than_s=-1) == 0
+    assert storage.remove_leftovers(root / "nothing", older_than_s=-1) == 0
+    assert storage.list_tree(root) == ["folder/file"]
+    if root.is_local:
+        assert sorted(path.name for path in root.path.rglob("*")) == ["file", "folder"]
 
 
 NAMES = st.sampled_from(["a", "b/c", "b/d", "e/f/g", "e/f/h"])

@@ -15,12 +15,14 @@ from lookalike.actors.placement import cut
 from lookalike.actors.query.merge import Reply
 from lookalike.actors.query.query import Descriptor, Query
 from lookalike.actors.shard import Shard, ShardStatus
-from lookalike.cluster.coordinator.collection import Collection, Pixels
+from lookalike.actors.writer import NewImage, Writer
+from lookalike.cluster.coordinator.collection import Pixels, ServedCollection
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError
 from lookalike.cluster.coordinator.search import ShardReplica
 from lookalike.cluster.http.state import ServerState
 from lookalike.cluster.settings import Settings
-from lookalike.ingest.store.collection import Store
+from lookalike.ingest.store.collection import Collection
+from lookalike.storage import Location
 from support.stores import rows_of, write_spec
 
 
@@ -38,17 +40,31 @@ async def encode(photos: Sequence[Pixels]) -> list[Descriptor]:
     return [Descriptor(three[:1], three[1:]) for three in words]
 
 
+class _WriterInProcess:
+    """The writer without Ray."""
+
+    def __init__(self, store: Collection) -> None:
+        self._writer = Writer(store.root, store.name, store.version)
+
+    async def put(self, images: Sequence[NewImage]) -> None:
+        await asyncio.to_thread(self._writer.put, images)
+
+    async def delete(self, image_ids: Sequence[str]) -> Sequence[bool]:
+        return await asyncio.to_thread(self._writer.delete, image_ids)
+
+
 class Served:
     """A store with shards over it. ``lost`` shards do not answer."""
 
     def __init__(self, root: Path, ids: Sequence[str], shards: int = 2, **settings: object) -> None:
-        self.store = Store.create(root / "store", "default", write_spec(root / "model"), buckets=4)
-        self.store.upsert(rows_of(list(ids)))
-        self.shards = [Shard(root / "store", "default", self.store.version, held) for held in cut(4, shards)]
+        location = Location.parse(root / "store")
+        self.store = Collection.create(location, "default", Location.parse(write_spec(root / "model")), buckets=4)
+        self.store.put(rows_of(list(ids)))
+        self.shards = [Shard(location, "default", self.store.version, held) for held in cut(4, shards)]
         self.lost: set[int] = set()
         options = Settings.model_validate({"store": root / "store", "candidates_per_hit": 4, **settings})
         replicas = [[self._replica(number)] for number in range(shards)]
-        self.collection = Collection.connect(self.store, options, replicas, encode)
+        self.collection = ServedCollection.connect(self.store, options, replicas, encode, _WriterInProcess(self.store))
         self.state = ServerState({"default": self.collection}, self.statuses)
 
     def refresh(self) -> None:

@@ -241,7 +241,7 @@ class _Recorder(Disk):
     def fsync(self, descriptor: int, path: Path) -> None:
         with self._lock:
             super().fsync(descriptor, path)
-            node = self._root if path == self._path else None
+            node: _File | _Folder | None = self._root if path == self._path else None
             folder = self._folder_of(path)
             if folder is not None:
                 if path.name not in folder.live:

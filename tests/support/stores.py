@@ -40,7 +40,7 @@ def write_spec(folder: Path, name: str = "tiny", arrays: str = "0" * 64) -> Path
 
 def new_collection(folder: Location | Path, buckets: int = 4, name: str = "default") -> Collection:
     """Make an empty collection of the tiny model below ``folder``; the model's folder lies beside it."""
-    folder = Location.parse(folder)
+    folder = folder if isinstance(folder, Location) else Location.parse(folder)
     with tempfile.TemporaryDirectory() as scratch:
         return Collection.create(folder, name, Location.parse(write_spec(Path(scratch) / "model")), buckets)
 

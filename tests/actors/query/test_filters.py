@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -67,7 +68,10 @@ def test_filters_take_values_on_each_field_that_says_so(field: str) -> None:
 
 
 def test_filters_are_equal_and_hash_alike_when_they_say_the_same() -> None:
-    given = [{"not": {"field": "group", "in": ["Shirts"]}}, {"field": "created_at", "gte": "2024-01-01T01:00:00+01:00"}]
+    given: list[dict[str, Any]] = [
+        {"not": {"field": "group", "in": ["Shirts"]}},
+        {"field": "created_at", "gte": "2024-01-01T01:00:00+01:00"},
+    ]
     first, second = (
         ADAPTER.validate_python(filters) for filters in (given, [*given[:1], {**given[1], "gte": "2024-01-01"}])
     )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lookalike.actors.index.rows import Rows
 from lookalike.actors.placement import cut
-from lookalike.actors.query.filters import AnyOf, Filter, Not, OneOf, PriceRange
+from lookalike.actors.query.filters import AnyOf, Filter, Not, NumberRange, OneOf
 from lookalike.actors.query.merge import Hit, NotHeld, Reply, ShardHits, merge
 from lookalike.actors.query.query import Descriptor, Query, SearchOptions
 from lookalike.actors.query.search import search_batch
-from lookalike.ingest.store.collection import codes_column, schema
+from lookalike.ingest.attributes import Attributes
 from lookalike.ingest.store.keys import bucket_of, keys_of
+from lookalike.ingest.store.rows import Source, rows_table
+from lookalike.model.descriptor import Descriptors
 
 SHORT_WORDS, COMPONENT_WORDS = 1, (1, 2)
 LONG_WORDS = sum(COMPONENT_WORDS)
@@ -26,8 +30,8 @@ FILTERS: list[tuple[Filter, ...]] = [
     (),
     (OneOf.model_validate({"field": "group", "in": ["Tops"]}),),
     (OneOf.model_validate({"field": "group", "in": ["Wear/Tops/Shirts", "Bags"]}),),
-    (PriceRange(field="price", gte=3.0, lt=7.0),),
-    (Not.model_validate({"not": {"field": "price", "lt": 5}}), PriceRange(field="price", gt=-1.0)),
+    (NumberRange(field="price", gte=3.0, lt=7.0),),
+    (Not.model_validate({"not": {"field": "price", "lt": 5}}), NumberRange(field="price", gt=-1.0)),
     (AnyOf.model_validate({"any": [{"field": "price", "gt": 8}, {"field": "listing_id", "in": ["1", "2"]}]}),),
 ]
 
@@ -41,24 +45,30 @@ class Case:
     queries: list[Query]
 
 
-def rows_table(count: int, seed: int, first: int = 0) -> pa.Table:
+def random_rows(count: int, seed: int, first: int = 0) -> pa.Table:
     """Rows of few different codes, so that ties are the rule."""
     rng = np.random.default_rng(seed)
     prototypes = rng.integers(0, 2**64, (3, SHORT_WORDS + LONG_WORDS), dtype=np.uint64)
     codes = prototypes[rng.integers(0, 3, count)]
     codes ^= np.uint64(1) << rng.integers(0, 6, codes.shape, dtype=np.uint64)
     ids = [f"{n}/1" for n in range(first, first + count)]
-    columns = {
-        "image_id": ids,
-        "key": keys_of(ids),
-        "listing_id": [str(n) for n in rng.integers(0, max(count // 3, 1), count)],
-        "group": [["Wear/Tops/Shirts", "Wear/Tops", "Bags", ""][n] for n in rng.integers(0, 4, count)],
-        "price": pa.array(rng.integers(0, 10, count).astype(float), mask=rng.random(count) < 0.2),
-        "short": codes_column(np.ascontiguousarray(codes[:, :SHORT_WORDS])),
-        "long": codes_column(np.ascontiguousarray(codes[:, SHORT_WORDS:])),
-    }
-    wanted = schema(SHORT_WORDS, LONG_WORDS)
-    return pa.table([columns.get(f.name, pa.nulls(count, f.type)) for f in wanted], schema=wanted)
+    attributes = [
+        Attributes(
+            listing_id=str(rng.integers(0, max(count // 3, 1))),
+            group=["Wear/Tops/Shirts", "Wear/Tops", "Bags", ""][rng.integers(0, 4)],
+            price=None if rng.random() < 0.2 else float(rng.integers(0, 10)),
+        )
+        for _ in ids
+    ]
+    return rows_table(
+        ids,
+        attributes,
+        [""] * count,
+        Descriptors(np.ascontiguousarray(codes[:, :SHORT_WORDS]), np.ascontiguousarray(codes[:, SHORT_WORDS:])),
+        source=Source.HTTP,
+        stamps=[datetime.now(UTC)] * count,
+        fingerprints=[None] * count,
+    )
 
 
 @st.composite
@@ -83,14 +93,18 @@ def queries(draw: st.DrawFn, table: pa.Table) -> Query:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     count = draw(st.integers(0, 120))
-    table = rows_table(count, draw(st.integers(0, 2**32)))
-    deleted = rows_table(draw(st.integers(0, 40)), draw(st.integers(0, 2**32)), first=max(count - 5, 0))
+    table = random_rows(count, draw(st.integers(0, 2**32)))
+    deleted = random_rows(draw(st.integers(0, 40)), draw(st.integers(0, 2**32)), first=max(count - 5, 0))
     return Case(table, deleted, [draw(queries(table)) for _ in range(draw(st.integers(1, 4)))])
 
 
-def codes_of(table: pa.Table, name: str) -> np.ndarray:
-    words = table.schema.field(name).type.list_size
-    return np.array(table[name].to_pylist(), np.uint64).reshape(-1, words)
+def codes_of(table: pa.Table, name: str) -> NDArray[np.uint64]:
+    return np.frombuffer(b"".join(table[name].to_pylist()), "<u8").astype(np.uint64).reshape(len(table), -1)
+
+
+def words_of(code: bytes) -> list[int]:
+    words: list[int] = np.frombuffer(code, "<u8").tolist()
+    return words
 
 
 def meets(condition: Filter, row: dict[str, object]) -> bool:
@@ -106,7 +120,7 @@ def meets(condition: Filter, row: dict[str, object]) -> bool:
     if isinstance(condition, OneOf):
         return row[condition.field] in condition.values
     value = row["price"]
-    assert isinstance(condition, PriceRange)
+    assert isinstance(condition, NumberRange)
     if not isinstance(value, float):
         return False
     bounds = ((condition.gte, "__ge__"), (condition.gt, "__gt__"), (condition.lte, "__le__"), (condition.lt, "__lt__"))
@@ -121,17 +135,17 @@ def by_definition(case: Case, query: Query) -> list[Hit] | None:
         own = next((row for row in rows if row["image_id"] == query.target), None)
         if own is None:
             return None
-        short, long = own["short"], own["long"]
+        short, long = words_of(own["short"]), words_of(own["long"])
     else:
         short, long = (code.tolist() for code in query.target)
     ranked = []
     for row in rows:
         if not all(meets(condition, row) for condition in options.filters):
             continue
-        differing = [(a ^ b).bit_count() for a, b in zip(row["long"], long, strict=True)]
+        differing = [(a ^ b).bit_count() for a, b in zip(words_of(row["long"]), long, strict=True)]
         parts = (differing[0], differing[1] + differing[2])
         weighted = sum(weight * part for weight, part in zip(query.weights, parts, strict=True))
-        near = sum((a ^ b).bit_count() for a, b in zip(row["short"], short, strict=True))
+        near = sum((a ^ b).bit_count() for a, b in zip(words_of(row["short"]), short, strict=True))
         ranked.append((near, (weighted, row["image_id"] != query.image_id, row["key"]), row, parts))
     if query.candidates is not None and len(ranked) > query.candidates:
         limit = sorted(near for near, *_ in ranked)[query.candidates - 1]
@@ -149,18 +163,25 @@ def by_definition(case: Case, query: Query) -> list[Hit] | None:
 def loaded(case: Case, buckets: tuple[int, ...]) -> Rows:
     """A shard's rows, with deleted ones before those that are live."""
     rows = Rows(SHORT_WORDS, LONG_WORDS, COMPONENT_WORDS)
-    rows.append(_in_buckets(case.deleted, buckets))
-    rows.admit()
-    deleted = len(rows)
-    rows.append(_in_buckets(case.table, buckets))
-    rows.kill(np.arange(deleted))
-    rows.admit()
+    deleted = _in_buckets(case.deleted, buckets)
+    _apply(rows, deleted)
+    gone = pa.array(np.ones(len(deleted), bool))
+    _apply(rows, deleted.set_column(deleted.schema.get_field_index("deleted"), deleted.schema.field("deleted"), gone))
+    _apply(rows, _in_buckets(case.table, buckets))
+    rows.publish()
     return rows
 
 
+def _apply(rows: Rows, table: pa.Table) -> None:
+    for batch in table.combine_chunks().to_batches():
+        rows.apply(batch)
+
+
 def replies_of(queries: list[Query], rows: Rows) -> list[Reply]:
-    target_rows = [-1 if q.image_id is None else int(rows.find(keys_of([q.image_id]))[0]) for q in queries]
-    return search_batch(queries, np.array(target_rows, np.int64), rows.snapshot(), {})
+    with rows.reading() as snapshot:
+        keys = [keys_of([query.image_id or ""]) for query in queries]
+        found = [int(snapshot.find(key)[0]) if query.image_id else -1 for query, key in zip(queries, keys, strict=True)]
+        return search_batch(queries, np.array(found, np.int64), snapshot, {})
 
 
 def by_shards(case: Case, shards: int) -> list[list[Hit] | None]:

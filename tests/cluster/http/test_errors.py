@@ -20,7 +20,17 @@ from lookalike.cluster.http.errors import INTERNAL, meaning_of, root_of
 from lookalike.errors import DiskFull, LookalikeError, StoreUnavailable, UndecodableImage
 
 # Raised where no request is answered: by commands, jobs, the client, and before the server listens.
-NEVER_REACH_HTTP = {"BadCatalogue", "BadModel", "BadPlan", "ClientError", "PortTaken", "RayFailed", "StoreMismatch"}
+NEVER_REACH_HTTP = {
+    "BadCatalogue",
+    "BadModel",
+    "BadPlan",
+    "ClientError",
+    "FollowerTooFarBehind",
+    "PortTaken",
+    "RayFailed",
+    "StoreMismatch",
+    "VersionsDiffer",
+}
 
 
 class Deeper(UndecodableImage):

@@ -12,7 +12,7 @@ from PIL import Image
 from support.models import boxes
 
 from lookalike.errors import BadCatalogue
-from lookalike.ingest.catalogue import Catalogue
+from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.model.saved_model import load
 from lookalike.training.unsupervised.from_catalogue import fit_on_catalogue
 
