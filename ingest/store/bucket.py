@@ -267,8 +267,8 @@ class Bucket:
                 self._report(info, error)
                 unreadable[left] = True
                 continue
-            for error in found.errors:
-                self._report(info, error)
+            for damage in found.errors:
+                self._report(info, damage)
             unreadable[left[found.unreadable]] = True
             if len(found.which):
                 which.append(left[found.which])
