@@ -117,7 +117,7 @@ class Shard:
         self._token_location = opened.token_location
         self._full_look_s = LOCAL_FULL_LOOK_S if root.is_local else REMOTE_FULL_LOOK_S
         self._rows = Rows(spec.short_words, spec.long_words, spec.component_words, scratch)
-        self._followers = [BucketFollower(opened.buckets[number]) for number in buckets]
+        self.followers = [BucketFollower(opened.buckets[number]) for number in buckets]
         self._failures: dict[int, _Failure] = {}
         self._token: Version | None = None
         self._looked_fully = self._up_to_date = time.monotonic()
@@ -128,7 +128,7 @@ class Shard:
 
     def _check_loaded(self) -> None:
         """Raise if all is out of reach: an empty shard must not pass for one that is loaded."""
-        failures = [self._failures.get(number) for number in range(len(self._followers))]
+        failures = [self._failures.get(number) for number in range(len(self.followers))]
         errors = [failure.error for failure in failures if failure is not None]
         if len(errors) == len(failures) and not any(isinstance(error, StoreUnavailable) for error in errors):
             raise errors[0]
@@ -172,12 +172,12 @@ class Shard:
 
     def _follow_all(self, looked: float) -> bool:
         try:
-            for number, follower in enumerate(self._followers):
+            for number, follower in enumerate(self.followers):
                 failure = self._failures.get(number)
                 if failure is None or looked >= failure.retry_at:
                     self._follow(number, follower)
         finally:
-            batches = sum(follower.batches for follower in self._followers)
+            batches = sum(follower.batches for follower in self.followers)
             changed = batches != self._batches_published
             if changed:
                 self._rows.publish()
@@ -219,7 +219,7 @@ class Shard:
     def status(self) -> ShardStatus:
         """Report rows, memory, kernel, lag, and what keeps it from showing the store as it is."""
         now = time.monotonic()
-        damaged = [damage for follower in self._followers for damage in follower.damaged.values()]
+        damaged = [damage for follower in self.followers for damage in follower.damaged.values()]
         errors = [(failure.since, str(failure)) for failure in list(self._failures.values())]
         errors = sorted([*errors, *((damage.since, damage.error) for damage in damaged)])
         with self._rows.reading() as snapshot:
