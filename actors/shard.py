@@ -198,7 +198,8 @@ class Shard:
         now = time.monotonic()
         before = self._failures.get(number)
         if before is None:
-            logger.error("cannot follow the store", exc_info=error)
+            expected = isinstance(error, LookalikeError | OSError)
+            logger.error("cannot follow the store: %s", error, exc_info=None if expected else error)
         backoff_s = min(2 * before.backoff_s, MAX_BACKOFF_S) if before else FIRST_BACKOFF_S
         since = before.since if before else now
         self._failures[number] = _Failure(error, since, now + backoff_s, backoff_s)

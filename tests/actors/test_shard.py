@@ -151,7 +151,7 @@ def test_shard_goes_on_after_the_extremes_of_every_attribute(tmp_path: Path, cre
     collection = new_collection(tmp_path, 1)
     shard = shard_of(collection, [0])
     extreme = Attributes(
-        created_at=created_at, price=1.7e308, lat=-90.0, lon=180.0, title="t" * 1000, brand="\U0010ffff", colour=""
+        created_at=created_at, price=1e15, lat=-90.0, lon=180.0, title="t" * 1000, brand="\U0010ffff", colour=""
     )
     collection.put(rows_of(["extreme"], attributes=extreme))
     shard.refresh()
@@ -165,17 +165,17 @@ def test_shard_goes_on_after_the_extremes_of_every_attribute(tmp_path: Path, cre
 # --- what cannot be read
 
 
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 0xFF
-    path.write_bytes(content)
+def overwrite_middle(path: Path) -> None:
+    content = path.read_bytes()
+    third = len(content) // 3
+    path.write_bytes(content[:third] + bytes(third) + content[2 * third :])
 
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-DAMAGES: list[Callable[[Path], None]] = [flip, cut, Path.unlink]
+DAMAGES: list[Callable[[Path], None]] = [overwrite_middle, cut, Path.unlink]
 
 
 @pytest.fixture
@@ -197,26 +197,28 @@ def test_shard_serves_the_rest_of_a_damaged_segment_and_says_so(
     shutil.copy(path, tmp_path / "copy")
     lost = collection.buckets[1].head().segments[-1].rows
     damage(path)
-    for reader in (shard, shard_of(collection)):
+    readers = shard, shard_of(collection)
+    for reader in readers:
         reader.refresh()
         status = reader.status()
         assert (status.damaged_segments, status.damaged_rows) == (1, lost)
         assert path.name in status.last_error
         assert status.last_error_age_s is not None
-        shown = titles_of(reader)
-        assert sorted(shown.values()) == ["first"] * lost + ["second"] * (len(IDS) - lost)
-        collection.put(rows_of(["new"], "third"))
+        assert sorted(titles_of(reader).values()) == ["first"] * lost + ["second"] * (len(IDS) - lost)
+    collection.put(rows_of(["new"], "third"))
+    for reader in readers:
+        before = titles_of(reader)
         reader.refresh()
-        assert titles_of(reader) == shown | {"new": "third"}
+        assert titles_of(reader) == before | {"new": "third"}
         assert reader.status().damaged_segments == 1
     shutil.copy(tmp_path / "copy", path)
-    before = shard.status().last_error_age_s
+    age = shard.status().last_error_age_s
     shard.refresh(look=True)
     status = shard.status()
     assert status.damaged_segments == 1
     assert status.last_error_age_s is not None
-    assert before is not None
-    assert status.last_error_age_s >= before
+    assert age is not None
+    assert status.last_error_age_s >= age
     again = shard_of(collection)
     assert set(titles_of(again).values()) == {"second", "third"}
     assert again.status().last_error == ""
@@ -364,7 +366,7 @@ def test_shard_on_s3_follows_again_after_faults(on_s3: Collection, faults: Fault
     on_s3.put(rows_of(IDS, "second"))
     faults.add(Fault.DENIED, times=None, methods={"GET"}, key=".seg")
     shard.refresh()
-    assert "Denied" in shard.status().last_error
+    assert "access denied" in shard.status().last_error
     assert set(titles_of(shard).values()) == {"first"}
     faults.clear()
     faults.add(Fault.TRUNCATED, times=2, methods={"GET"})
