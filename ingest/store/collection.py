@@ -249,7 +249,7 @@ class Collection:
         chosen = self.buckets[bucket]
         keys, deleted = [np.empty(0, np.uint64)], [np.empty(0, bool)]
         for batch in chosen.changes(chosen.head(), 0, ("key", "deleted"), _raise):
-            keys.append(batch["key"].to_numpy())
+            keys.append(batch["key"].to_numpy().copy())  # a view would keep the whole batch
             deleted.append(batch["deleted"].to_numpy(zero_copy_only=False))
         together, gone = np.concatenate(keys), np.concatenate(deleted)
         order = np.argsort(together, kind="stable")

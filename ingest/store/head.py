@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
-from lookalike.errors import StoreUnavailable
+from lookalike.ingest.store import checked
 from lookalike.storage import Location
+
+FORMAT = 2
 
 SegmentName = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.seg$")]
 
@@ -52,12 +54,13 @@ class Head(_Value):
     retired : tuple of Retired
         What may be deleted, and since when: nothing else ever is.
     tombstones_dropped_to : int
-        Tombstones of commits up to this one may be gone: a reader that is behind it must read the bucket anew.
+        Tombstones of commits up to this one may be gone: a reader that is behind it must read the bucket anew, from
+        nothing.
     commit : str
-        Differs in every head, so that a writer recognises its own after an answer was lost.
+        Differs in every head, so that no two have one version, and a swap can never mistake one for another.
     """
 
-    format: PositiveInt = 2
+    format: PositiveInt = FORMAT
     sequence: NonNegativeInt = 0
     segments: tuple[SegmentInfo, ...] = ()
     retired: tuple[Retired, ...] = ()
@@ -66,8 +69,12 @@ class Head(_Value):
 
     @property
     def rows(self) -> int:
-        """How many rows the segments hold: at least as many as there are images."""
+        """How many rows that are no tombstones the segments hold: at least as many as there are images."""
         return sum(segment.rows - segment.deleted for segment in self.segments)
+
+    def names(self, segment: str) -> bool:
+        """Whether a segment is, or was until a while ago, a part of the bucket."""
+        return any(info.name == segment for info in self.segments) or any(e.name == segment for e in self.retired)
 
     def with_segment(self, name: str, rows: int, deleted: int, size_bytes: int) -> Head:
         """The head after a commit of one segment."""
@@ -89,14 +96,14 @@ class Head(_Value):
         update = {"segments": segments, "retired": retired, "tombstones_dropped_to": dropped, **_new_commit()}
         return self.model_copy(update=update)
 
-    def without_retired(self, names: set[str]) -> Head:
-        """The head after retired segments were moved to the trash."""
+    def without_retired(self, names: set[str]) -> Head | None:
+        """The head after retired segments were moved to the trash; None if it lists none of them."""
         left = tuple(entry for entry in self.retired if entry.name not in names)
-        return self.model_copy(update={"retired": left, **_new_commit()})
+        return None if left == self.retired else self.model_copy(update={"retired": left, **_new_commit()})
 
     def encoded(self) -> bytes:
         """The content of the head's object."""
-        return self.model_dump_json().encode()
+        return checked.encode(self)
 
 
 def parse_head(content: bytes, location: Location) -> Head:
@@ -105,12 +112,13 @@ def parse_head(content: bytes, location: Location) -> Head:
     Raises
     ------
     StoreUnavailable
-        It is damaged.
+        It is damaged, or of a newer format.
     """
-    try:
-        return Head.model_validate_json(content)
-    except ValidationError as error:
-        raise StoreUnavailable(f"{location} is damaged: {error.errors()[0]['msg']}") from error
+    restore = (
+        "put it back from a copy of the store, or move this bucket's folder away and write its images again; "
+        "the other buckets are not concerned"
+    )
+    return checked.decode(content, Head, location, FORMAT, restore=restore)
 
 
 def _new_commit() -> dict[str, str]:

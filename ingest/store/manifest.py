@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from lookalike import storage
 from lookalike.errors import BadModel, NotFound, StoreUnavailable
+from lookalike.ingest.store import checked
+from lookalike.ingest.store.checked import format_of
 from lookalike.model.spec import ModelSpec
 from lookalike.storage import Location
 
@@ -74,16 +76,8 @@ def read_manifest(folder: Location) -> Manifest:
         content = storage.read(location)
     except NotFound:
         raise StoreUnavailable(f"{location} is missing: {folder} holds no model version of a collection") from None
-    try:
-        manifest = Manifest.model_validate_json(content)
-    except ValidationError as error:
-        raise StoreUnavailable(f"{location} is damaged: {error.errors()[0]['msg']}") from error
-    if manifest.format == 1:
+    if format_of(content) == 1:
         raise StoreUnavailable(
             f"{folder} was written by lookalike 0.1; run `lookalike store upgrade` on its store once"
         )
-    if manifest.format > FORMAT:
-        raise StoreUnavailable(
-            f"{location} has format {manifest.format}, but this lookalike reads formats up to {FORMAT}; update it"
-        )
-    return manifest
+    return checked.decode(content, Manifest, location, FORMAT)

@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lookalike.ingest.store.rows import Source
+from lookalike.ingest.store.rows import SCHEMA, Source
 
 COLUMNS = ("key", "deleted", "stamp", "source", "fingerprint")
+# The last microsecond that Python's datetime can say: a stamp must never be raised beyond it.
+MAX_STAMP = 253_402_300_799_999_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Stored:
     fingerprint : ndarray of uint64, shape (n,)
     has_fingerprint : ndarray of bool, shape (n,)
     unreadable : ndarray of bool, shape (n,)
-        True where nothing was found and a damaged part of the bucket may hold the row.
+        True where a damaged part of the bucket may hold a newer row than the one found, or the only one.
     """
 
     found: NDArray[np.bool_]
@@ -76,8 +78,7 @@ def put(rows: pa.Table, stored: Stored) -> pa.Table:
     The catalogue's fingerprint stays with the row: the catalogue's next run must not take an old entry for a new one.
     """
     stamps = _after(rows, stored, stored.found)
-    fingerprints = pa.array(stored.fingerprint, mask=~stored.has_fingerprint)
-    return _with(_with(rows, "stamp", stamps), "fingerprint", fingerprints)
+    return _with(_with(rows, "stamp", stamps), "fingerprint", pa.array(stored.fingerprint, mask=~stored.has_fingerprint))
 
 
 def delete(rows: pa.Table, stored: Stored) -> pa.Table:
@@ -86,32 +87,67 @@ def delete(rows: pa.Table, stored: Stored) -> pa.Table:
 
 
 def take_in(rows: pa.Table, stored: Stored) -> pa.Table:
-    """A catalogue's row is written if it changed since the catalogue's last run, unless a client's change is newer."""
+    """A catalogue's row is written if it changed since the catalogue's last run, unless a client's change is newer.
+
+    If that was a deletion, it is written again with the fingerprint of the row. So the row is no news to the
+    catalogue's next run, and the tombstone is kept for as long as the catalogue may list the image.
+    """
     by_catalogue = stored.found & (stored.source == Source.CATALOGUE)
     stamps = _after(rows, stored, by_catalogue)
-    newer = by_catalogue | (stamps.cast(pa.int64()).to_numpy() > stored.stamp)
-    return _with(rows, "stamp", stamps).filter(pa.array(changed(rows, stored) & (~stored.found | newer)))
+    newer = ~stored.found | by_catalogue | (_int64(stamps) > stored.stamp)
+    news = changed(rows, stored)
+    refused = news & ~newer & stored.deleted
+    chosen = news & (newer | refused)
+    written = _with(rows, "stamp", stamps).filter(pa.array(chosen))
+    return _with_tombstones(written, stored, refused, chosen) if refused.any() else written
 
 
 def copy(rows: pa.Table, stored: Stored) -> pa.Table:
     """A row of another model version is written as it is, if it is newer."""
-    stamps = rows["stamp"].cast(pa.int64()).to_numpy()
-    return rows.filter(pa.array(~stored.found | (stamps > stored.stamp)))
+    return rows.filter(pa.array(~stored.found | (_int64(rows["stamp"]) > stored.stamp)))
 
 
 def changed(rows: pa.Table, stored: Stored) -> NDArray[np.bool_]:
     """Which catalogue rows differ from what was taken in last: bool (n,)."""
-    known = stored.found & stored.has_fingerprint
-    result: NDArray[np.bool_] = ~known | (rows["fingerprint"].to_numpy() != stored.fingerprint)
+    offered = rows["fingerprint"]
+    same = pc.fill_null(offered, 0).to_numpy() == stored.fingerprint
+    known = stored.found & stored.has_fingerprint & pc.is_valid(offered).to_numpy()
+    result: NDArray[np.bool_] = ~(known & same)
     return result
+
+
+def _with_tombstones(
+    rows: pa.Table, stored: Stored, refused: NDArray[np.bool_], chosen: NDArray[np.bool_]
+) -> pa.Table:
+    """Make the refused ones of the chosen rows the tombstones that are stored, each with its new fingerprint."""
+    here = pa.array(refused[chosen])
+    was = {
+        "deleted": pa.scalar(True),
+        "stamp": pa.array(stored.stamp[chosen]).cast(SCHEMA.field("stamp").type),
+        "source": pa.array(stored.source[chosen]),
+        "short": pa.scalar(b""),
+        "long": pa.scalar(b""),
+    }
+    own = {"key", "image_id", "sequence", "fingerprint"}
+    for field in SCHEMA:
+        if field.name not in own:
+            value = was.get(field.name, pa.scalar(None, field.type))
+            rows = _with(rows, field.name, pc.if_else(here, value, rows[field.name]))
+    return rows
 
 
 def _after(rows: pa.Table, stored: Stored, where: NDArray[np.bool_]) -> pa.Array:
     """The stamps of rows, raised above the stored ones where told: clocks of two machines may differ."""
-    stamps = rows["stamp"].cast(pa.int64()).to_numpy()
-    return pa.array(np.where(where, np.maximum(stamps, stored.stamp + 1), stamps)).cast(rows.schema.field("stamp").type)
+    stamps = _int64(rows["stamp"])
+    raised = np.maximum(stamps, np.minimum(stored.stamp + 1, MAX_STAMP))
+    return pa.array(np.where(where, raised, stamps)).cast(SCHEMA.field("stamp").type)
 
 
-def _with(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    at = rows.schema.get_field_index(name)
-    return rows.set_column(at, rows.schema.field(at), values)
+def _int64(stamps: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
+    values: NDArray[np.int64] = stamps.cast(pa.int64()).to_numpy()
+    return values
+
+
+def _with(rows: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    at = SCHEMA.get_field_index(name)
+    return rows.set_column(at, SCHEMA.field(at), values)

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lookalike.ingest.attributes import Attributes, columns
@@ -104,8 +105,16 @@ def tombstones_table(image_ids: Sequence[str], *, source: Source, stamp: datetim
 
 
 def codes_column(codes: NDArray[np.uint64]) -> pa.Array:
-    """Put codes, uint64 (n, words), into a column of bytes without copying them."""
+    """Put codes, uint64 (n, words), into a column of bytes without copying them.
+
+    Raises
+    ------
+    ValueError
+        They have 2 GB or more, which no column can hold.
+    """
     count, words = codes.shape
+    if count * words * 8 > np.iinfo(np.int32).max:
+        raise ValueError(f"{count:,} codes of {words * 8} bytes are too many for one table")
     offsets = np.arange(count + 1, dtype=np.int32) * np.int32(words * 8)
     data = np.ascontiguousarray(codes).astype("<u8", copy=False)
     return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
@@ -119,10 +128,36 @@ def codes_array(column: pa.Array | pa.ChunkedArray, words: int) -> NDArray[np.ui
     ValueError
         A code has another length.
     """
-    content = b"".join(value or b"" for value in column.to_pylist())
-    if len(content) != len(column) * words * 8 or any(len(v) != words * 8 for v in column.to_pylist()):
-        raise ValueError(f"a code is not of {words * 8} bytes")
-    return np.frombuffer(content, "<u8").astype(np.uint64).reshape(-1, words)
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [np.empty((0, words), np.uint64)]
+    for chunk in chunks:
+        if len(chunk) == 0:
+            continue
+        _, offsets_buffer, data = chunk.buffers()
+        offsets = np.frombuffer(offsets_buffer, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        if chunk.null_count or (np.diff(offsets) != words * 8).any():
+            raise ValueError(f"a code is not of {words * 8} bytes")
+        content = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]
+        parts.append(content.view("<u8").reshape(-1, words).astype(np.uint64, copy=False))
+    return np.concatenate(parts)
+
+
+def check_rows(rows: pa.Table, short_words: int, long_words: int) -> pa.Table:
+    """Give rows exactly ``SCHEMA``, once it is sure that every reader can hold them.
+
+    Raises
+    ------
+    ValueError
+        A column is missing or of another type, or a code has another length than the collection's.
+    """
+    if not rows.schema.equals(SCHEMA):
+        rows = rows.select(SCHEMA.names).cast(SCHEMA)
+    deleted = rows["deleted"].to_numpy()
+    for name, words in (("short", short_words), ("long", long_words)):
+        lengths = pc.binary_length(rows[name]).to_numpy()
+        if (lengths != np.where(deleted, 0, words * 8)).any():
+            raise ValueError(f"a {name} code is not of {words * 64} bits")
+    return rows
 
 
 def last_of_each_key(rows: pa.Table) -> pa.Table:

@@ -22,6 +22,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from lookalike.errors import LookalikeError, StoreMismatch, StoreUnavailable
+from lookalike.ingest.store.checked import format_of
 from lookalike.ingest.store.manifest import Manifest, read_spec, version_of
 from lookalike.storage import Location, local
 
@@ -136,12 +137,16 @@ def read_manifest(folder: Path) -> Manifest | None:
     """
     path = folder / "manifest.json"
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    written = format_of(content)
+    if written is not None and written != FORMAT:
+        return None
+    try:
+        return Manifest.model_validate_json(content)
     except ValidationError as error:
         raise StoreUnavailable(f"{path} is damaged: {error.errors()[0]['msg']}") from error
-    return manifest if manifest.format == FORMAT else None
 
 
 def _lance() -> Any:
