@@ -28,7 +28,7 @@ _ENCODER_GONE = (RayActorError, BackPressureError, DeploymentUnavailableError, R
 
 
 def shard_replica(actor: ActorHandle) -> ShardReplica:
-    """Call one replica of a shard. Raises ``ReplicaLostError`` where its actor is dead or restarting."""
+    """Call one replica of a shard. Raises ``ReplicaLostError`` where its actor has stopped or is restarting."""
 
     async def call(batch: Sequence[Query]) -> Sequence[Reply]:
         in_flight = actor.search.remote(batch)

@@ -29,7 +29,7 @@ class PortTaken(LookalikeError):
 
 
 class BadPlan(LookalikeError):
-    """A collection cannot be cut as asked. Argument: why."""
+    """A collection cannot be cut into so many shards. Argument: why."""
 
 
 class RayFailed(LookalikeError):
