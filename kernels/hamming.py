@@ -102,7 +102,6 @@ def candidates(
 
     For measuring phase one by itself.
 
-
     Arguments, order, histogram and errors are those of ``two_phase``; ``count`` is not used.
     """
     return _search("candidates", queries, codes, allowed, threads, variant)
