@@ -175,7 +175,7 @@ class GrowableRows:
 
 
 def _advise_huge(mapping: mmap.mmap, start: int) -> bool:
-    """Advise huge pages from ``start`` on, so that a column of few rows does not take a whole one; say if they are on."""
+    """Advise huge pages from ``start`` on, so that a column of few rows takes small ones; say if they can be huge."""
     try:
         setting = _HUGE_PAGE_SETTING.read_text()
         if start < len(mapping):

@@ -1,4 +1,4 @@
-"""Ask a running server from Python: one method per HTTP call, with typed answers.
+"""A client of a running server: one method per HTTP call, with typed answers.
 
 Only the standard library is imported, so a program that searches needs no NumPy, Ray or TensorFlow.
 
@@ -171,7 +171,7 @@ class Status(TypedDict):
 
 
 class Client:
-    """Ask one collection of one server.
+    """Search, read and write one collection of one server.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ def media_type_of(photo: bytes) -> str:
 def _refusal(error: urllib.error.HTTPError) -> ClientError:
     """The server's own words, or the bare status where a proxy answered instead of the server."""
     try:
-        told = json.loads(error.read())["error"]
-        return ClientError(told["message"], error.code, told["code"], told.get("field"))
+        said = json.loads(error.read())["error"]
+        return ClientError(said["message"], error.code, said["code"], said.get("field"))
     except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
         return ClientError(f"{error.url}: HTTP {error.code} {error.reason}", error.code)
