@@ -21,7 +21,7 @@ from lookalike.actors.query.merge import Reply
 from lookalike.actors.query.query import Query
 from lookalike.actors.query.search import Bitmaps, search_batch
 from lookalike.actors.restart import load
-from lookalike.errors import LookalikeError, StoreUnavailable
+from lookalike.errors import LookalikeError, StorageUnavailable, StoreUnavailable
 from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.keys import keys_of
 from lookalike.kernels import hamming
@@ -80,16 +80,16 @@ class ShardStatus:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """The last error of a bucket, since when there are errors, and when to try again."""
+    """What keeps a bucket from being followed, since when there are errors, and when to try again.
 
-    error: Exception
+    The text of the last error: the error itself would keep the batches that were read when it was raised.
+    """
+
+    error: str
+    is_damage: bool
     since: float
     retry_at: float
     backoff_s: float
-
-    def __str__(self) -> str:
-        ours = isinstance(self.error, LookalikeError)
-        return str(self.error) if ours else f"{type(self.error).__name__}: {self.error}"
 
 
 class Shard:
@@ -129,9 +129,8 @@ class Shard:
     def _check_loaded(self) -> None:
         """Raise if all is out of reach: an empty shard must not pass for one that is loaded."""
         failures = [self._failures.get(number) for number in range(len(self.followers))]
-        errors = [failure.error for failure in failures if failure is not None]
-        if len(errors) == len(failures) and not any(isinstance(error, StoreUnavailable) for error in errors):
-            raise errors[0]
+        if all(failure is not None and not failure.is_damage for failure in failures):
+            raise StorageUnavailable(next(failure.error for failure in failures if failure is not None))
 
     def refresh(self, *, look: bool = False) -> bool:
         """Take in what was committed since the last look, or since any with ``look``: that passes the token by.
@@ -197,12 +196,13 @@ class Shard:
     def _note(self, number: int, error: Exception) -> None:
         now = time.monotonic()
         before = self._failures.get(number)
+        expected = isinstance(error, LookalikeError | OSError)
+        text = f"{error}" if expected else f"{type(error).__name__}: {error}"
         if before is None:
-            expected = isinstance(error, LookalikeError | OSError)
-            logger.error("cannot follow the store: %s", error, exc_info=None if expected else error)
+            logger.error("cannot follow the store: %s", text, exc_info=None if expected else error)
         backoff_s = min(2 * before.backoff_s, MAX_BACKOFF_S) if before else FIRST_BACKOFF_S
         since = before.since if before else now
-        self._failures[number] = _Failure(error, since, now + backoff_s, backoff_s)
+        self._failures[number] = _Failure(text, isinstance(error, StoreUnavailable), since, now + backoff_s, backoff_s)
 
     def search(self, queries: Sequence[Query]) -> list[Reply]:
         """Answer a batch from the rows as they are now."""
@@ -221,7 +221,7 @@ class Shard:
         """Report rows, memory, kernel, lag, and what keeps it from showing the store as it is."""
         now = time.monotonic()
         damaged = [damage for follower in self.followers for damage in follower.damaged.values()]
-        errors = [(failure.since, str(failure)) for failure in list(self._failures.values())]
+        errors = [(failure.since, failure.error) for failure in list(self._failures.values())]
         errors = sorted([*errors, *((damage.since, damage.error) for damage in damaged)])
         with self._rows.reading() as snapshot:
             rows = snapshot.rows_visible

@@ -102,7 +102,7 @@ class BucketFollower:
             self.batches += 1
         if errors:
             lost = sum(error.rows for error in errors)
-            logger.error("%s; %d rows are not searched", errors[0], lost)
+            logger.error("%s; %d rows are not searched", str(errors[0]), lost)
             self.damaged = {**self.damaged, info.name: Damage(f"{errors[0]}", lost, time.monotonic())}
 
 
