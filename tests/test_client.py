@@ -160,7 +160,7 @@ def test_client_url_may_have_a_path(server: Replies) -> None:
     ("ours", "servers"),
     [
         ("Answer", schema.AnswerView),
-        ("Codes", schema.CodesView),
+        ("PhotoCodes", schema.CodesView),
         ("StoredImage", schema.StoredImage),
         ("Written", schema.WriteView),
         ("SearchOptions", QueryOptions),

@@ -110,7 +110,7 @@ class CategoryColumn:
         self._numbers = numbers
 
 
-class Column(Protocol):
+class SlotColumn(Protocol):
     """What every column does."""
 
     @property

@@ -12,15 +12,13 @@ said where they are declared, in ``ingest.attributes``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from lookalike.ingest.attributes import FilterKind, Held, names_filtered, names_held
+from lookalike.ingest.attributes import FilterKind, Held, Moment, names_filtered, names_held
 
 MAX_VALUES: Final = 1000
 MAX_CONDITIONS: Final = 32
@@ -58,21 +56,6 @@ class OneOf(_Condition):
 
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-
-
-def _moment(value: object) -> datetime:
-    """Read an ISO 8601 date or time; without a zone it is UTC."""
-    if isinstance(value, str) and re.match(r"\d{4}-\d{2}-\d{2}", value):
-        value = datetime.fromisoformat(value)
-    if not isinstance(value, datetime):
-        raise ValueError("a time is written 2026-01-31 or 2026-01-31T12:00:00Z")
-    try:
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-    except OverflowError:
-        raise ValueError("lies outside the years 1 to 9999 in UTC") from None
-
-
-Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 class _Range(_Condition):

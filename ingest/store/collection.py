@@ -3,13 +3,13 @@
     <root>/<collection>/alias                     which model version is served
                         sources.json              the folders of the catalogues that it was made from
                         photos/                   what came by HTTP
-                        trash/                    what nobody needs, for two days
+                        trash/                    what nobody needs any more, for two days
                         <version>/manifest.json   the shape of the codes, the bucket count; written last
                                   model/          the model that made the codes
                                   token           changes after every commit: the one object that readers poll
                                   buckets/NN/     a head and segments
 
-A folder or a bucket of an object store, it is the same: see ``lookalike.storage``.
+On a disk and on an object store alike: see ``lookalike.storage``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ import logging
 import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,29 +29,38 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lookalike import storage
-from lookalike.errors import Conflict, NotFound, StorageUnavailable, StoreMismatch, StoreUnavailable
-from lookalike.ingest.store import photos, resolve
+from lookalike.errors import (
+    BadModel,
+    Conflict,
+    LookalikeError,
+    NotFound,
+    StorageUnavailable,
+    StoreMismatch,
+    StoreUnavailable,
+)
+from lookalike.ingest.store import checked, photos, resolve
 from lookalike.ingest.store.bucket import Bucket, Commit, Resolve
 from lookalike.ingest.store.compaction import Compactor
 from lookalike.ingest.store.keys import bucket_of, keys_of
 from lookalike.ingest.store.manifest import DEFAULT_BUCKETS, Manifest, check_name, read_manifest, read_spec, version_of
 from lookalike.ingest.store.resolve import Stored
-from lookalike.ingest.store.rows import SCHEMA, Source, tombstones_table
+from lookalike.ingest.store.rows import SCHEMA, Source, check_rows, last_of_each_key, tombstones_table
+from lookalike.ingest.store.trash import Trash
 from lookalike.model.spec import ModelSpec
 from lookalike.storage import Location
 
 logger = logging.getLogger(__name__)
 
-TRASH_FOR = timedelta(days=2)
+T = TypeVar("T")
+
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_DAY = "%Y-%m-%d"
 # Buckets committed at once: on a disk each waits for its own fsyncs, on an object store for its own answers.
 _COMMITTERS = 8
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a write did: how many rows were written, and the commits by bucket."""
+    """What a write did: how many rows were written (of a catalogue: images), and the commits by bucket."""
 
     rows: int
     commits: dict[int, Commit]
@@ -73,7 +81,8 @@ class Collection:
         self.sources = photos.Sources(self.folder)
         count = self.manifest.buckets
         self.buckets = [Bucket(self.location / f"buckets/{number:04d}") for number in range(count)]
-        self._compactors = [Compactor(bucket, self._trash, self._drop_photos) for bucket in self.buckets]
+        self._trash = Trash(self.folder)
+        self._compactors = [Compactor(bucket, self._trash.move, self._drop_photos) for bucket in self.buckets]
         self._pool = ThreadPoolExecutor(min(_COMMITTERS, count), thread_name_prefix="commit")
 
     @classmethod
@@ -167,30 +176,38 @@ class Collection:
 
     def take_in(self, rows: pa.Table) -> Written:
         """Write a catalogue's rows, less those that are unchanged, or older than what a client did. Durable."""
-        return self._write(rows, resolve.take_in)
+        written = self._write(rows, resolve.take_in)
+        return Written(sum(c.written - c.deleted for c in written.commits.values()), written.commits)
 
     def copy_in(self, rows: pa.Table) -> Written:
         """Write rows of another model version, tombstones too, where they are newer. Durable."""
         return self._write(rows, resolve.copy)
 
     def _write(self, rows: pa.Table, decide: Resolve) -> Written:
+        rows = check_rows(rows, self.manifest.short_words, self.manifest.long_words)
         number = bucket_of(rows["key"].to_numpy(), self.manifest.buckets)
-        tasks = {
-            bucket: self._pool.submit(
-                self.buckets[bucket].commit, rows.take(pa.array(np.flatnonzero(number == bucket))), decide
-            )
-            for bucket in np.unique(number).tolist()
-        }
-        wait(tasks.values())
-        try:
-            if any(task.exception() is None and task.result().written for task in tasks.values()):
-                self._change_token()
-        finally:
-            for task in tasks.values():
-                if (error := task.exception()) is not None:
-                    raise error
-        commits = {bucket: task.result() for bucket, task in tasks.items()}
-        return Written(sum(commit.written for commit in commits.values()), commits)
+        touched = np.unique(number).tolist()
+
+        def commit(bucket: int) -> Commit | LookalikeError:
+            try:
+                mine = rows if len(touched) == 1 else rows.take(pa.array(np.flatnonzero(number == bucket)))
+                return self.buckets[bucket].commit(mine, decide)
+            except LookalikeError as error:  # raised when the others are done
+                return error
+
+        outcomes = dict(zip(touched, self._each(commit, touched), strict=True))
+        commits = {bucket: outcome for bucket, outcome in outcomes.items() if isinstance(outcome, Commit)}
+        written = sum(outcome.written for outcome in commits.values())
+        if written:
+            self._change_token()
+        for outcome in outcomes.values():
+            if isinstance(outcome, LookalikeError):
+                raise outcome
+        return Written(written, commits)
+
+    def _each(self, function: Callable[[int], T], buckets: Sequence[int]) -> Iterator[T]:
+        """Call a function for each bucket, several at once: another thread costs more than a small commit."""
+        return self._pool.map(function, buckets) if len(buckets) > 1 else map(function, buckets)
 
     def _change_token(self) -> None:
         """Tell those who poll. The rows are committed: a token that cannot be written delays readers, no more."""
@@ -202,13 +219,15 @@ class Collection:
     # --- reading
 
     def find(self, image_ids: Sequence[str], names: Sequence[str] | None = None) -> dict[str, dict[str, object]]:
-        """Read stored rows by id, from the store and not from memory; unknown and deleted ones are left out."""
+        """Read stored rows by id, from the store and not from memory.
+
+        Unknown and deleted ones are left out, and so are those of which only a damaged part of the store has a row.
+        """
         columns = list(SCHEMA.names if names is None else dict.fromkeys([*names, "image_id", "deleted"]))
         wanted = sorted(set(image_ids))
         found: dict[str, dict[str, object]] = {}
-        for rows in self._find(keys_of(wanted), columns):
-            for row in rows[1].filter(pc.invert(rows[1]["deleted"])).to_pylist():
-                found[row["image_id"]] = row
+        for _, rows, _ in self._find(keys_of(wanted), columns):
+            found |= {row["image_id"]: row for row in rows.filter(pc.invert(rows["deleted"])).to_pylist()}
         return {image_id: found[image_id] for image_id in wanted if image_id in found}
 
     def stored(self, keys: NDArray[np.uint64]) -> Stored:
@@ -230,18 +249,23 @@ class Collection:
 
         def find(bucket: int) -> tuple[NDArray[np.int64], pa.Table, NDArray[np.int64]]:
             wanted = np.flatnonzero(number == bucket)
-            here = self.buckets[bucket]
-            which, rows, unreadable = here.find(here.head(), keys[wanted], names)
+            which, rows, unreadable = self.buckets[bucket].look_up(keys[wanted], names)
             return wanted[which], rows, wanted[unreadable]
 
-        yield from self._pool.map(find, np.unique(number).tolist())
+        yield from self._each(find, np.unique(number).tolist())
 
     def rows_at_most(self) -> int:
         """How many rows the heads list: replaced ones that no merge has left out yet are counted too."""
-        return sum(self._pool.map(lambda bucket: bucket.head().rows, self.buckets))
+        return sum(self._each(lambda number: self.buckets[number].head().rows, range(len(self.buckets))))
 
     def count(self) -> int:
-        """Count the images exactly: reads every key and tombstone, bucket by bucket."""
+        """Count the images exactly: reads all rows, bucket by bucket.
+
+        Raises
+        ------
+        StoreUnavailable
+            A part is damaged.
+        """
         return sum(len(live) for live in map(self.live_keys, range(self.manifest.buckets)))
 
     def live_keys(self, bucket: int) -> NDArray[np.uint64]:
@@ -251,57 +275,72 @@ class Collection:
         for batch in chosen.changes(chosen.head(), 0, ("key", "deleted"), _raise):
             keys.append(batch["key"].to_numpy().copy())  # a view would keep the whole batch
             deleted.append(batch["deleted"].to_numpy(zero_copy_only=False))
-        together, gone = np.concatenate(keys), np.concatenate(deleted)
-        order = np.argsort(together, kind="stable")
-        last = np.append(together[order][1:] != together[order][:-1], True)[: len(order)]
-        newest = order[last]
-        live: NDArray[np.uint64] = together[newest[~gone[newest]]]
+        newest = last_of_each_key(pa.table({"key": np.concatenate(keys), "deleted": np.concatenate(deleted)}))
+        live: NDArray[np.uint64] = newest.filter(pc.invert(newest["deleted"]))["key"].to_numpy()
         return live
 
     # --- photos
 
     def add_photo(self, image_id: str, content: bytes, suffix: str) -> str:
         """Keep an uploaded photo. Returns what the ``photo`` column says of it."""
-        return photos.upload(self.folder, image_id, content, suffix)
+        return photos.upload(self.folder, image_id, content, suffix, uuid.uuid4().hex[:12])
 
     def drop_photo(self, image_id: str, photo: str) -> None:
-        """Move an uploaded photo to the trash unless a row of some version still has it."""
-        if not photos.is_upload(photo):
-            return
-        for version in versions(self.root, self.name):
-            other = self if version == self.version else Collection.open(self.root, self.name, version)
-            row = other.find([image_id], ["photo"]).get(image_id)
-            if row is not None and row["photo"] == photo:
-                return
-        with contextlib.suppress(NotFound):  # another merge was faster
-            self._trash(self.folder / photo)
+        """Move an uploaded photo to the trash unless a row of some version has it."""
+        self._drop_photos(pa.table({"image_id": [image_id], "photo": [photo]}))
 
     def _drop_photos(self, replaced: pa.Table) -> None:
-        for row in replaced.to_pylist():
-            if row["photo"] and photos.is_upload(row["photo"]):
-                self.drop_photo(row["image_id"], row["photo"])
+        """Move the uploads among photos (image_id, photo) to the trash, less those that a row has, or may have."""
+        uploads = {
+            row["photo"]: row["image_id"] for row in replaced.to_pylist() if photos.is_upload(row["photo"] or "")
+        }
+        for version in versions(self.root, self.name) if uploads else ():
+            try:
+                other = self if version == self.version else Collection(self.root, self.name, version)
+                for photo in other._named(uploads):
+                    del uploads[photo]
+            except (StoreUnavailable, StoreMismatch, BadModel) as error:  # who knows what it names
+                logger.warning("the photos of %d replaced rows are kept: %s", len(uploads), error)
+                return
+        for photo in uploads:
+            with contextlib.suppress(NotFound):  # another merge was faster
+                self._trash.move(self.folder / photo)
+
+    def _named(self, uploads: dict[str, str]) -> list[str]:
+        """Which of some photos, given with their images, this version's rows name, or may name."""
+        image_ids = sorted(set(uploads.values()))
+        keys = keys_of(image_ids)
+        photo_of: dict[str, str] = {}
+        unreadable: set[str] = set()
+        for _, rows, lost in self._find(keys, ["image_id", "photo", "deleted"]):
+            photo_of |= {row["image_id"]: row["photo"] for row in rows.to_pylist()}
+            unreadable |= {image_ids[number] for number in lost.tolist()}
+        return [
+            photo for photo, image_id in uploads.items() if image_id in unreadable or photo_of.get(image_id) == photo
+        ]
 
     # --- housekeeping
 
     def compact(self, stop: Callable[[], bool] = lambda: False) -> int:
-        """Do every merge that is due, and empty the trash of two days ago. Returns how many merges there were."""
+        """Do every merge that is due, and empty the trash of two days ago. Returns how many merges there were.
+
+        Raises
+        ------
+        StorageUnavailable
+            The first error: a bucket that is damaged or out of reach does not keep the others from being merged.
+        """
         merges = 0
+        errors: list[LookalikeError] = []
         for compactor in self._compactors:
-            while not stop() and compactor.run():
-                merges += 1
-        self._empty_trash()
+            try:
+                while not stop() and compactor.run():
+                    merges += 1
+            except LookalikeError as error:
+                errors.append(error)
+        self._trash.empty()
+        if errors:
+            raise errors[0]
         return merges
-
-    def _trash(self, location: Location) -> None:
-        day = datetime.now(UTC).strftime(_DAY)
-        storage.move(location, self.folder / f"trash/{day}/{uuid.uuid4().hex}-{location.name}")
-
-    def _empty_trash(self) -> None:
-        limit = (datetime.now(UTC) - TRASH_FOR).strftime(_DAY)
-        for day in storage.list_names(self.folder / "trash"):
-            if day < limit:
-                for name in storage.list_names(self.folder / "trash" / day):
-                    storage.remove(self.folder / "trash" / day / name)
 
 
 def alias(root: Location, name: str) -> str:
@@ -320,7 +359,11 @@ def alias(root: Location, name: str) -> str:
             f"no collection {name!r} in {root} (there: {known}); make one with `lookalike encode`"
         ) from None
     if not _VERSION.fullmatch(version):
-        raise StoreUnavailable(f"{root / name / 'alias'} is damaged: it must hold the name of a model version")
+        known = ", ".join(versions(root, name)) or "none"
+        raise StoreUnavailable(
+            f"{(root / name / 'alias').shown} is damaged: it must hold the name of a model version (there: {known}); "
+            f"write the one to serve into it"
+        )
     return version
 
 
@@ -350,13 +393,8 @@ def make_version(location: Location, spec: ModelSpec, model: Location, buckets: 
         with contextlib.suppress(Conflict):  # made by one that was killed, or that makes it at this moment
             Bucket(location / f"buckets/{number:04d}").create()
     with contextlib.suppress(Conflict):
-        storage.create(location / "manifest.json", manifest.model_dump_json(indent=2).encode() + b"\n")
+        storage.create(location / "manifest.json", checked.encode(manifest))
 
 
 def _raise(error: Exception) -> None:
     raise error
-
-
-def location_of(root: str | Path | Location) -> Location:
-    """The location of a store's root, however it was given."""
-    return root if isinstance(root, Location) else Location.parse(root)

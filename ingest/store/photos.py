@@ -1,8 +1,8 @@
 """Where the photos of rows are: uploads in the store, a catalogue's own where they are, under names that can move.
 
-    photos/3f/<key>-<hash>.jpg    an upload, below the collection's folder
-    catalogue/0/shoes/12.jpg      below the 0th folder of ``sources.json``
-    s3://bucket/12.jpg            an object, or an https address
+    photos/3f/<key>-<hash>-<upload>.jpg   an upload, below the collection's folder
+    catalogue/0/shoes/12.jpg              below the 0th folder of ``sources.json``
+    s3://bucket/12.jpg                    an object, or an https address
 
 A local source is written relative to the collection's folder, so a store that is moved together with its catalogue
 finds the photos again, and one that is moved alone needs one line changed.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from pathlib import Path
+import re
 
 from lookalike import storage
 from lookalike.errors import Conflict, NotFound, StoreUnavailable
@@ -22,6 +22,7 @@ from lookalike.storage import Location
 
 UPLOADS = "photos"
 _CATALOGUE = "catalogue"
+_NUMBER = re.compile(r"[0-9]{1,6}")
 
 
 def is_upload(photo: str) -> bool:
@@ -29,16 +30,18 @@ def is_upload(photo: str) -> bool:
     return photo.startswith(f"{UPLOADS}/")
 
 
-def upload(folder: Location, image_id: str, content: bytes, suffix: str) -> str:
+def upload(folder: Location, image_id: str, content: bytes, suffix: str, number: str = "") -> str:
     """Keep an uploaded photo; durable on return.
 
-    The name has the image's key and the hash of the content: the same upload again is the same object, and no photo is
-    ever shared by two images.
+    The name has the image's key and the hash of the content, so no photo is ever shared by two images.
 
     Parameters
     ----------
     folder : Location
         The collection's folder.
+    number : str
+        Differs for each upload where others may replace or delete the image meanwhile. Were the same photo, sent
+        again, the same file, a merge could put it into the trash as that of the old row before the new row is there.
 
     Returns
     -------
@@ -47,7 +50,7 @@ def upload(folder: Location, image_id: str, content: bytes, suffix: str) -> str:
     """
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     key = f"{key_of(image_id):016x}"
-    photo = f"{UPLOADS}/{key[:2]}/{key}-{digest}{suffix}"
+    photo = f"{UPLOADS}/{key[:2]}/{key}-{digest}{number and '-'}{number}{suffix}"
     storage.write(folder / photo, content)
     return photo
 
@@ -87,13 +90,15 @@ class Sources:
         if is_upload(photo):
             return self._folder, photo
         if "://" in photo:
-            location = Location.parse(photo)
+            location = self._checked(photo, f"the photo {photo!r}")
             return location.parent, location.name
         kind, _, rest = photo.partition("/")
         number, _, name = rest.partition("/")
         known, _ = self._read()
-        if kind != _CATALOGUE or not number.isdecimal() or int(number) >= len(known):
-            raise StoreUnavailable(f"{self._file} names no folder for the photo {photo}")
+        if kind != _CATALOGUE or not _NUMBER.fullmatch(number) or int(number) >= len(known):
+            raise StoreUnavailable(
+                f"{self._file.shown} names no folder for the photo {photo!r}; put the file back, or encode again"
+            )
         return self._parsed(known[int(number)]), name
 
     def _written(self, root: Location) -> str:
@@ -102,9 +107,16 @@ class Sources:
         return str(root)
 
     def _parsed(self, written: str) -> Location:
+        what = f"{self._file.shown} is damaged: the folder {written!r}"
         if "://" in written or not self._folder.is_local:
-            return Location.parse(written)
-        return Location.parse(Path(os.path.normpath(self._folder.path / written)))
+            return self._checked(written, what)
+        return self._checked(os.path.normpath(self._folder.path / written), what)
+
+    def _checked(self, text: str, what: str) -> Location:
+        try:
+            return Location.parse(text)
+        except ValueError as error:
+            raise StoreUnavailable(f"{what} cannot be read: {error}") from error
 
     def _read(self) -> tuple[list[str], str | None]:
         try:
@@ -113,8 +125,11 @@ class Sources:
             return [], None
         try:
             known = json.loads(content)
-        except ValueError as error:
-            raise StoreUnavailable(f"{self._file} is damaged: {error}") from error
+        except (ValueError, RecursionError):
+            known = None
         if not isinstance(known, list) or not all(isinstance(entry, str) for entry in known):
-            raise StoreUnavailable(f"{self._file} is damaged: it must be a list of folders")
+            raise StoreUnavailable(
+                f"{self._file.shown} is damaged: it must be a JSON list of the folders of the catalogues, in their "
+                f"order; put it back from a copy of the store, or write it anew"
+            )
         return known, version

@@ -78,7 +78,9 @@ def put(rows: pa.Table, stored: Stored) -> pa.Table:
     The catalogue's fingerprint stays with the row: the catalogue's next run must not take an old entry for a new one.
     """
     stamps = _after(rows, stored, stored.found)
-    return _with(_with(rows, "stamp", stamps), "fingerprint", pa.array(stored.fingerprint, mask=~stored.has_fingerprint))
+    return _with(
+        _with(rows, "stamp", stamps), "fingerprint", pa.array(stored.fingerprint, mask=~stored.has_fingerprint)
+    )
 
 
 def delete(rows: pa.Table, stored: Stored) -> pa.Table:
@@ -116,9 +118,7 @@ def changed(rows: pa.Table, stored: Stored) -> NDArray[np.bool_]:
     return result
 
 
-def _with_tombstones(
-    rows: pa.Table, stored: Stored, refused: NDArray[np.bool_], chosen: NDArray[np.bool_]
-) -> pa.Table:
+def _with_tombstones(rows: pa.Table, stored: Stored, refused: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> pa.Table:
     """Make the refused ones of the chosen rows the tombstones that are stored, each with its new fingerprint."""
     here = pa.array(refused[chosen])
     was = {

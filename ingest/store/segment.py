@@ -290,9 +290,7 @@ class Segment:
                 errors.append(error)
                 unreadable.append(here)
         schema = pa.schema([SCHEMA.field(name) for name in names])
-        return Found(
-            np.concatenate(which), pa.Table.from_batches(found, schema), np.concatenate(unreadable), errors
-        )
+        return Found(np.concatenate(which), pa.Table.from_batches(found, schema), np.concatenate(unreadable), errors)
 
 
 def _of_today(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -1,4 +1,4 @@
-"""What a kind of location must be able to do; ``local`` and ``s3`` are modules that do it."""
+"""What a kind of location must be able to do; ``filesystem`` and ``s3`` are modules that do it."""
 
 from __future__ import annotations
 

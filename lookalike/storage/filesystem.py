@@ -200,7 +200,7 @@ def buffered(descriptor: int, location: Location) -> Iterator[BinaryIO]:
     StorageUnavailable
         A write failed; also at the end of a block that went on all the same.
     """
-    writer = Writer(descriptor, location)
+    writer = FileWriter(descriptor, location)
     file = io.BufferedWriter(writer, BUFFER_BYTES)
     try:
         yield cast(BinaryIO, file)
@@ -219,7 +219,7 @@ def presigned_url(location: Location, expires_s: int) -> str | None:  # noqa: AR
     return None
 
 
-class Writer(io.RawIOBase):
+class FileWriter(io.RawIOBase):
     """Writes to a descriptor and raises our errors. Closing it closes nothing, so the block may close its file."""
 
     def __init__(self, descriptor: int, location: Location) -> None:

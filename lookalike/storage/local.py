@@ -174,7 +174,7 @@ def hold(path: Path) -> Iterator[int | None]:
     """Lock the file that is at ``path`` now, so that nobody else replaces or removes it; None if there is none.
 
     The lock is on the file itself and not on one beside it, which could never be removed safely. Whoever waited for
-    it looks again whether it still is the file at ``path``.
+    it checks that it still is the file at ``path``.
     """
     while True:
         descriptor = _open_if_there(path)

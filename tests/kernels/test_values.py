@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lookalike.kernels.values import Codes, Query
+from lookalike.kernels.values import Codes, KernelQuery
 
 U8 = np.uint64
 
@@ -22,7 +22,7 @@ def make_codes(n: int = 10, words: int = 4, parts: tuple[int, ...] = (2, 3)) -> 
     )
 
 
-def make_query(**changes: Any) -> Query:
+def make_query(**changes: Any) -> KernelQuery:
     fields: dict[str, Any] = {
         "short": np.zeros(4, U8),
         "long": np.zeros(5, U8),
@@ -30,7 +30,7 @@ def make_query(**changes: Any) -> Query:
         "candidates": 5,
         "weights": (1, 2),
     }
-    return Query(**(fields | changes))
+    return KernelQuery(**(fields | changes))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ COMMANDS = list(_commands(main))
 
 
 def test_main_has_the_commands_of_the_contract() -> None:
-    contract = {"demo", "sample", "encode", "serve", "search", "status", "model", "model fit", "store", "store upgrade"}
+    of_store = {"store", "store upgrade", "store versions", "store switch"}
+    contract = {"demo", "sample", "encode", "serve", "search", "status", "model", "model fit", *of_store}
     assert {" ".join(path) for path in COMMANDS} == {"", *contract}
 
 

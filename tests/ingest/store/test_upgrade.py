@@ -289,17 +289,17 @@ def test_upgraded_put_survives_an_unchanged_catalogue_and_yields_to_a_newer_one(
     finished = datetime.now(UTC)
     collection.delete(["removed"])
 
-    def take_in(stamp: datetime, tag: str) -> dict[str, Any]:
+    def take_in(stamp: datetime, tag: str, fingerprint: int) -> dict[str, Any]:
         ids = ["put", "listed", "removed"]
-        rows = rows_of(ids, tag, source=Source.CATALOGUE, stamp=stamp, fingerprints=[1, 1, 1])
+        rows = rows_of(ids, tag, source=Source.CATALOGUE, stamp=stamp, fingerprints=[fingerprint] * 3)
         collection.take_in(rows)
         return {i: found["title"] for i, found in collection.find(ids, ["title"]).items()}
 
     # The catalogue's own image is encoded once more, since fingerprints of 0.1 are not ours.
-    assert take_in(unchanged_since, "same") == {"put": "put", "listed": "same"}
+    assert take_in(unchanged_since, "same", 1) == {"put": "put", "listed": "same"}
     later = datetime.now(UTC)
     assert later > finished
-    assert take_in(later, "new") == {"put": "new", "listed": "same", "removed": "new"}
+    assert take_in(later, "new", 2) == {"put": "new", "listed": "new", "removed": "new"}
 
 
 def test_upgraded_rows_have_the_time_of_the_newest_commit_as_stamp(tmp_path: Path) -> None:
