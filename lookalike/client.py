@@ -98,7 +98,7 @@ class Answer(TypedDict):
     hits: list[Hit]
 
 
-class Codes(TypedDict):
+class PhotoCodes(TypedDict):
     """The codes of a photo in hexadecimal, and the version of the model that made them."""
 
     model: str
@@ -209,9 +209,9 @@ class Client:
         path = f"{self._path('search/image')}?{urlencode(params)}"
         return cast(Answer, self._json("POST", path, photo))
 
-    def encode(self, photo: bytes) -> Codes:
+    def encode(self, photo: bytes) -> PhotoCodes:
         """Turn a photo into its codes."""
-        return cast(Codes, self._json("POST", self._path("encode"), photo))
+        return cast(PhotoCodes, self._json("POST", self._path("encode"), photo))
 
     def image(self, image_id: str) -> StoredImage:
         """Read a stored image."""
