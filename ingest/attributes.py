@@ -66,7 +66,7 @@ def bad_id(image_id: str) -> str:
     if image_id.endswith("/photo"):
         return "ends in /photo: that path is the photo of another image"
     if any(part in (".", "..") for part in image_id.split("/")):
-        return "has '.' or '..' between slashes: no client can ask for that path"
+        return "has '.' or '..' between slashes: no client can request that path"
     return ""
 
 

@@ -206,7 +206,7 @@ def buffered(descriptor: int, location: Location) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, file)
         if not file.closed:
             file.flush()
-    except BaseException:
+    except BaseException:  # raised again: whatever it is, closing the file must not write the rest
         writer.abandon()
         raise
     finally:

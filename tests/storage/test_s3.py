@@ -1,4 +1,4 @@
-"""S3 when the network fails: nothing is lost, nothing is done twice, and what does not pass is told at once."""
+"""S3 when the network fails: nothing is lost, nothing is done twice, and what is not transient is reported at once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, s3_server: S3Server) -> Iterator[
 
 
 @pytest.mark.parametrize("fault", PASSING)
-def test_s3_operations_survive_passing_faults(s3_root: Location, faults: Faults, fault: Fault) -> None:
+def test_s3_operations_survive_transient_faults(s3_root: Location, faults: Faults, fault: Fault) -> None:
     def with_faults(times: int = 2) -> None:
         faults.clear()
         faults.add(fault, times)
@@ -319,13 +319,13 @@ def test_s3_listings_go_on_after_a_page(s3_root: Location, monkeypatch: pytest.M
     ],
 )
 @pytest.mark.usefixtures("s3_server")
-def test_s3_missing_bucket_is_told_at_once(faults: Faults, operation: Callable[[Location], object]) -> None:
+def test_s3_missing_bucket_is_reported_at_once(faults: Faults, operation: Callable[[Location], object]) -> None:
     with faults.counting() as requests, pytest.raises(StorageUnavailable, match="there is no bucket 'no-such-bucket'"):
         operation(Location.parse("s3://no-such-bucket/a"))
     assert requests.total() <= 2
 
 
-def test_s3_denied_access_is_told_at_once(s3_root: Location, faults: Faults) -> None:
+def test_s3_denied_access_is_reported_at_once(s3_root: Location, faults: Faults) -> None:
     for operation in (storage.read, storage.exists, storage.list_names, storage.open_random):
         faults.add(Fault.DENIED)
         with faults.counting() as requests, pytest.raises(StorageUnavailable, match=r"denied.*s3:GetObject"):

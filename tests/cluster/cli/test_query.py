@@ -1,4 +1,4 @@
-"""The commands that ask a server: what they print, and what they send."""
+"""The commands for a running server: what they print, and what they send."""
 
 from __future__ import annotations
 
