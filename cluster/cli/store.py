@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from lookalike.storage import Location
 
 
+LEFTOVERS_S = 86_400
+"""Longer than any upload takes: what is older belongs to a writer that was killed."""
+
+
 def _collection_name(_: click.Context, __: click.Parameter | None, name: str | None) -> str | None:
     from lookalike.ingest.store.manifest import check_name
 
@@ -116,6 +120,16 @@ def switch_version(root: Location, version: str, collection: str, force: bool, a
             f"{done['left_out']} left out",
             err=True,
         )
+
+
+@store.command("clean")
+@click.argument("root", metavar="STORE", callback=parse_location)
+def clean(root: Location) -> None:
+    """Remove what killed writers left in STORE for over a day: drafts of files, and uploads that were not completed."""
+    from lookalike import storage
+
+    removed = storage.remove_leftovers(root, older_than_s=LEFTOVERS_S)
+    click.echo(f"{removed} drafts and unfinished uploads removed", err=True)
 
 
 def _local_store(text: str) -> Location:
