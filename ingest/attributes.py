@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -174,6 +175,12 @@ def columns() -> dict[str, Column]:
 def names_held(*held: Held) -> tuple[str, ...]:
     """The attributes that a shard holds in one of these ways."""
     return tuple(name for name, column in columns().items() if column.held in held)
+
+
+def max_chars(names: Collection[str]) -> int:
+    """The length of the longest text that one of these attributes can hold."""
+    metadata = (item for name in names for item in Attributes.model_fields[name].metadata)
+    return max(item.max_length for item in metadata if hasattr(item, "max_length"))
 
 
 def names_filtered(*kinds: FilterKind) -> tuple[str, ...]:

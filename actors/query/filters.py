@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from lookalike.ingest.attributes import FilterKind, Held, Moment, names_filtered, names_held
+from lookalike.ingest.attributes import MAX_ID_CHARS, FilterKind, Held, Moment, max_chars, names_filtered, names_held
 
 MAX_VALUES: Final = 1000
 MAX_CONDITIONS: Final = 32
@@ -45,13 +45,14 @@ class _Condition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Value = Annotated[str, Field(max_length=512)]
+_VALUE_FIELDS = names_filtered(FilterKind.VALUES, FilterKind.TREE)
+Value = Annotated[str, Field(max_length=max(MAX_ID_CHARS, max_chars(_VALUE_FIELDS)))]
 
 
 class OneOf(_Condition):
     """The field has one of these values; a group also lies below one of these nodes."""
 
-    field: _field_of(("image_id", *names_filtered(FilterKind.VALUES, FilterKind.TREE)))  # type: ignore[valid-type]
+    field: _field_of(("image_id", *_VALUE_FIELDS))  # type: ignore[valid-type]
     values: Annotated[tuple[Value, ...], Field(alias="in", min_length=1, max_length=MAX_VALUES)]
 
 
