@@ -230,6 +230,16 @@ def test_encode_job_leaves_what_a_client_did_after_an_export_though_it_is_export
     assert titles(collection) == {"a": "a by a client", "c": "c at first"}
 
 
+def test_encode_job_takes_what_the_catalogue_changes_whatever_its_times_say(shop: Shop, collection: Collection) -> None:
+    """A photo is replaced by a copy of an older one: between two runs of a catalogue, what it says now counts."""
+    shop.encode(collection)
+    shop.change_photo("b", 42)
+    for name in ("b.png", "catalog.csv"):
+        os.utime((shop.root / name).path, (10**9, 10**9))
+    assert counts(shop.encode(collection)) == (1, 2, 0, 0)
+    assert counts(shop.encode(collection)) == (0, 3, 0, 0)
+
+
 # --- what goes wrong
 
 
