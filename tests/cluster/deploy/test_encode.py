@@ -197,9 +197,7 @@ def test_switch_version_leaves_the_alias_where_photos_are_missing(versions: Vers
     location = versions.photo_of("4")
     content = storage.read(location)
     storage.remove(location)
-    with pytest.raises(
-        VersionsDiffer, match=r"1 photos cannot be read, among them .* of '4' \(no such file\).*--force"
-    ):
+    with pytest.raises(VersionsDiffer, match=r"cannot be read: 1, among them .* of '4' \(no such file\).*--force"):
         versions.switch()
     assert versions.served == versions.first.version
     storage.write(location, content)
