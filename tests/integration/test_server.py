@@ -25,8 +25,9 @@ import pytest
 from support.contract import Contract
 from support.photos import png_header, small_png
 from support.processes import Server, running
+from support.stores import collection_in
 
-from lookalike.ingest.store.collection import Store
+from lookalike import storage
 
 pytestmark = pytest.mark.integration
 
@@ -196,7 +197,6 @@ def test_put_is_searchable_within_a_second_and_delete_takes_it_away(server: Serv
     until(lambda: search(server, image_id="new listing/7").status_code == 404, 1.5, "still found after a second")
     assert HTTP.get(url).status_code == 404
     assert HTTP.delete(url).status_code == 404
-    assert not list((Store.open(server.store, "default").folder / "photos").rglob("*.jpg"))
 
 
 def test_writes_at_once_are_all_kept(server: Server) -> None:
@@ -204,7 +204,7 @@ def test_writes_at_once_are_all_kept(server: Server) -> None:
     urls = [f"{server.collection}/images/many%2F{n}" for n in range(24)]
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
         assert {r.status_code for r in pool.map(lambda u: HTTP.put(u, json={"image": photo}), urls)} == {200}
-        store = Store.open(server.store, "default")
+        store = collection_in(server.store)
         assert store.count() == len(server.ids) + 24
         assert {r.status_code for r in pool.map(lambda u: HTTP.delete(u), urls)} == {200}
     assert store.count() == len(server.ids)
@@ -245,10 +245,10 @@ BAD_PUTS: list[tuple[str, dict[str, Any], int]] = [
 def test_bad_puts_are_refused_and_change_nothing(
     server: Server, image_id: str, body: dict[str, Any], status: int
 ) -> None:
-    head = Store.open(server.store, "default").head()
+    token = storage.read(collection_in(server.store).token_location)
     answer = HTTP.put(f"{server.collection}/images/{image_id}", json=body)
     assert (answer.status_code, bool(answer.json()["error"]["message"])) == (status, True), answer.text
-    assert Store.open(server.store, "default").head() == head
+    assert storage.read(collection_in(server.store).token_location) == token
 
 
 def test_bad_photos_are_refused_and_cost_nothing(server: Server) -> None:
