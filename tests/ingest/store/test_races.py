@@ -184,7 +184,7 @@ def test_a_writer_killed_at_any_moment_loses_nothing_acknowledged(tmp_path: Path
             assert process.is_alive()
             time.sleep(0.002)
         time.sleep(moments.uniform(0, 0.3))
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.join()
         with log.open() as file:
             file.seek(read)
