@@ -28,7 +28,7 @@ COMMANDS = list(_commands(main))
 
 
 def test_main_has_the_commands_of_the_contract() -> None:
-    of_store = {"store", "store upgrade", "store versions", "store switch"}
+    of_store = {"store", "store upgrade", "store versions", "store switch", "store clean"}
     contract = {"demo", "sample", "encode", "serve", "search", "status", "model", "model fit", *of_store}
     assert {" ".join(path) for path in COMMANDS} == {"", *contract}
 
