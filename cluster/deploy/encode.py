@@ -203,7 +203,7 @@ def _check(problems: list[Problem], source: Collection, target: Collection, seen
     if problems:
         number = f"{len(problems):,}" if len(problems) < MAX_PROBLEMS else f"at least {MAX_PROBLEMS:,}"
         raise VersionsDiffer(
-            f"{number} photos cannot be read, among them {problems[0].file!r} of {problems[0].image_id!r} "
+            f"photos that cannot be read: {number}, among them {problems[0].file!r} of {problems[0].image_id!r} "
             f"({problems[0].reason}); {source.version} stays served. Make them readable and run this again, or give "
             f"--force to go without them"
         )

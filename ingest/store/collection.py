@@ -333,7 +333,7 @@ class Collection:
         errors: list[LookalikeError] = []
         for compactor in self._compactors:
             try:
-                while not stop() and compactor.run():
+                while not stop() and compactor.run(stop):
                     merges += 1
             except LookalikeError as error:
                 errors.append(error)
