@@ -12,7 +12,7 @@ KERNEL_SOURCES := $(wildcard kernels/*.pyx) $(C_SOURCES)
 NEWEST ?=
 NEWEST_BIN := .venv-newest/bin
 
-.PHONY: demo test test-newest check format bench bench-kernels bench-model clean
+.PHONY: demo test test-newest check format bench bench-kernels bench-store bench-model clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -61,6 +61,12 @@ bench: $(READY)
 
 bench-kernels: $(READY) .venv/.peers
 	$(BIN)/python benchmarks/kernels.py $(N)
+
+bench-store: $(READY)
+	$(BIN)/python benchmarks/shard_memory.py 1000000
+	$(BIN)/python benchmarks/following.py 1e6
+	$(BIN)/python benchmarks/following.py 5e6 --buckets 4 --upserts 20000
+	$(BIN)/python benchmarks/store.py 5e6 --buckets 4
 
 bench-model: $(READY)
 	$(BIN)/python benchmarks/model.py ../shared/data/catalog

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import ray
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
 
+from lookalike.actors.restart import load
 from lookalike.errors import StoreUnavailable
 from lookalike.ingest.attributes import Attributes
 from lookalike.ingest.store.collection import Collection, alias
@@ -22,9 +22,6 @@ from lookalike.model.descriptor import Descriptors
 from lookalike.storage import Location
 
 logger = logging.getLogger(__name__)
-
-# How long a writer may go on after the alias was moved to another model version: the move waits for longer than that.
-ALIAS_CHECK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,88 +47,100 @@ class NewImage:
 
 
 class Writer:
-    """Put and delete images; each call is one group, durable when it returns."""
+    """Put and delete images; each call is one group, durable when it returns.
+
+    What returns was committed while the collection's alias still named this model version, since the alias is read
+    after the commit. So whoever moves the alias, and copies what is there then, has everything that was acknowledged.
+    """
 
     def __init__(self, root: Location, collection: str, version: str) -> None:
         self._collection = Collection.open(root, collection, version)
-        self._checked = 0.0
 
     def put(self, images: Sequence[NewImage]) -> None:
-        """Insert or replace images: photos first, then the rows that name them.
+        """Insert or replace images: photos first, then the rows that name them. Of an id given twice the later counts.
 
         What a killed writer leaves behind is a photo that no row names: a few kilobytes, and nothing is lost.
+
+        Raises
+        ------
+        StoreUnavailable
+            Another model version is served by now.
+        StorageUnavailable
+            What was sent may be stored or not, or in part. The same again does no harm.
         """
         self._check_served()
-        now = datetime.now(UTC)
-        photos = [self._collection.add_photo(image.image_id, image.photo, image.suffix) for image in images]
+        newest = list({image.image_id: image for image in images}.values())
+        photos = [self._collection.add_photo(image.image_id, image.photo, image.suffix) for image in newest]
         rows = rows_table(
-            [image.image_id for image in images],
-            [image.attributes for image in images],
+            [image.image_id for image in newest],
+            [image.attributes for image in newest],
             photos,
-            Descriptors(np.stack([image.short for image in images]), np.stack([image.long for image in images])),
+            Descriptors(np.stack([image.short for image in newest]), np.stack([image.long for image in newest])),
             source=Source.HTTP,
-            stamps=[now] * len(images),
-            fingerprints=[None] * len(images),
+            stamps=[datetime.now(UTC)] * len(newest),
+            fingerprints=[None] * len(newest),
         )
         self._collection.put(rows)
+        self._check_served()
 
     def delete(self, image_ids: Sequence[str]) -> list[bool]:
-        """Delete images. Returns for each whether it was there."""
+        """Delete images. Returns for each whether it was there. Raises as ``put`` does."""
         self._check_served()
         there, _ = self._collection.delete(image_ids)
+        self._check_served()
         return [image_id in there for image_id in image_ids]
 
     def _check_served(self) -> None:
-        """Refuse to write to a model version that is no longer the one that the collection's alias names."""
-        now = time.monotonic()
-        if now - self._checked < ALIAS_CHECK_S:
-            return
         served = alias(self._collection.root, self._collection.name)
         if served != self._collection.version:
             raise StoreUnavailable(
-                f"the collection {self._collection.name!r} has moved to the model version {served}; "
-                f"start the server again to serve it"
+                f"the collection {self._collection.name!r} has moved to the model version {served}, so this server "
+                f"takes no more changes; start it again to serve that version, then send the change again"
             )
-        self._checked = now
 
 
 class WriterActor(Writer):
     """A writer that tells the shards of its commits, and merges segments meanwhile; the class that Ray runs."""
 
     def __init__(self, root: Location, collection: str, version: str, shards: Sequence[ActorHandle]) -> None:
-        super().__init__(root, collection, version)
         self._shards = tuple(shards)
-        self._housekeeping = Housekeeping(self._collection)
-        self._housekeeping.start()
+        self._failed = load(lambda: Writer.__init__(self, root, collection, version))
+        if self._failed is None:
+            self._housekeeping = Housekeeping(self._collection)
+            self._housekeeping.start()
+            if ray.get_runtime_context().was_current_actor_reconstructed:
+                self._tell(look=True)  # what it committed before it was killed may be in the heads but not in the token
 
     def put(self, images: Sequence[NewImage]) -> None:
         """As ``Writer.put``."""
         try:
             super().put(images)
-        finally:
-            self._committed()
+        finally:  # after an error some buckets may be committed
+            self._tell()
 
     def delete(self, image_ids: Sequence[str]) -> list[bool]:
         """As ``Writer.delete``."""
         try:
             return super().delete(image_ids)
         finally:
-            self._committed()
+            self._tell()
 
     def ready(self) -> bool:
-        """Answer once the collection is open."""
+        """Answer once the collection is open; raise why it could not be."""
+        if self._failed is not None:
+            raise self._failed
         return True
 
-    def _committed(self) -> None:
+    def _tell(self, look: bool = False) -> None:
         """Tell the shards, without waiting: one that does not hear looks by itself."""
         self._housekeeping.poke()
         for shard in self._shards:
-            shard.notify.remote()
+            shard.notify.remote(look)
 
 
 def writer_name(collection: str, version: str) -> str:
     """The name of a writer in Ray."""
-    return f"{collection}-{version}-writer"
+    return f"{collection}/{version}/writer"
 
 
 def find_writer(collection: str, version: str, namespace: str) -> ActorHandle:

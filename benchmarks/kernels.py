@@ -23,7 +23,7 @@ import numpy as np
 from kernels_data import Catalogue, make_catalogue, some_queries
 
 from lookalike.kernels import _hamming, _reference, hamming
-from lookalike.kernels.hamming import Codes, Query
+from lookalike.kernels.hamming import Codes, KernelQuery
 
 BATCH = 64
 Call = Callable[[int], Any]  # the number of the query -> its answer
@@ -93,7 +93,7 @@ def reads(rows: Any) -> dict[str, Call]:
 
 
 def check(
-    catalogue: Catalogue, index: Any, queries: list[Query], k: int, allowed: Any = None, params: Any = None
+    catalogue: Catalogue, index: Any, queries: list[KernelQuery], k: int, allowed: Any = None, params: Any = None
 ) -> None:
     """Check that our answers are those of the reference and have FAISS's distances."""
     found = hamming.two_phase(queries, catalogue.codes, allowed)
@@ -231,7 +231,7 @@ def narrow_codes(catalogue: Catalogue, rounds: int) -> list[Line]:
     short = catalogue.narrow
     codes = Codes(short, catalogue.codes.long, catalogue.codes.keys, catalogue.codes.component_words)
     wide = some_queries(8, 20, 5120)
-    queries = [Query(query.short[:1], query.long, 20, 5120, query.weights) for query in wide]
+    queries = [KernelQuery(query.short[:1], query.long, 20, 5120, query.weights) for query in wide]
     expected = _reference.two_phase(queries[0], codes, None)
     np.testing.assert_array_equal(hamming.two_phase(queries[:1], codes)[0].rows, expected.rows)
     return [

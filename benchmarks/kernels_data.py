@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.kernels.hamming import Codes, Query
+from lookalike.kernels.hamming import Codes, KernelQuery
 from lookalike.kernels.memory import GrowableRows
 
 CENTRES = 10_000
@@ -74,9 +74,9 @@ def make_catalogue(rows: int) -> Catalogue:
     return catalogue
 
 
-def some_queries(number: int, count: int, candidates: int) -> list[Query]:
+def some_queries(number: int, count: int, candidates: int) -> list[KernelQuery]:
     """Codes from the same clusters that are not in the catalogue."""
     short = clustered(number, SHORT_WORDS, 1 << 30)
     long = np.tile(short, LONG_WORDS // SHORT_WORDS)
     weights = (1,) * len(COMPONENT_WORDS)
-    return [Query(short[i], long[i], count, candidates, weights) for i in range(number)]
+    return [KernelQuery(short[i], long[i], count, candidates, weights) for i in range(number)]

@@ -112,7 +112,9 @@ def split(catalogue: Path, sample: int, judged: int) -> tuple[list[dict[str, str
     seen = {row["group_id"] for row in first}
     rest = [row for row in rows[judged:] if row["group_id"] not in seen][:sample]
     if len(first) < judged or len(rest) < sample:
-        raise SystemExit(f"{catalogue} has {len(first)} photos to judge and {len(rest)} others to fit on; ask for less")
+        raise SystemExit(
+            f"{catalogue} has {len(first)} photos to judge and {len(rest)} others to fit on; give a smaller number"
+        )
     return rest, first
 
 

@@ -99,7 +99,7 @@ def check(rows: Rows, expected: int) -> None:
     with rows.reading() as snapshot:
         assert snapshot.rows_visible == expected, (snapshot.rows_visible, expected)
         row = int(next(snapshot.visible_rows())[0])
-        query = hamming.Query(snapshot.codes.short[row], snapshot.codes.long[row], 1, 256, (1,))
+        query = hamming.KernelQuery(snapshot.codes.short[row], snapshot.codes.long[row], 1, 256, (1,))
         (found,) = hamming.two_phase([query], snapshot.codes, snapshot.visible)
         assert found.rows.tolist() == [row], found
 

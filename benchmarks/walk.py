@@ -33,10 +33,11 @@ import psutil
 
 from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.ingest.catalogue.entries import Entry
-from lookalike.ingest.encode import encode_catalogue
+from lookalike.ingest.encode import EncodeJob
 from lookalike.ingest.photos.decode import decode
 from lookalike.ingest.photos.fetch import read_photo
-from lookalike.ingest.store.collection import Store
+from lookalike.ingest.store.collection import Collection
+from lookalike.storage import Location
 
 ROUNDS = 3
 CLIENTS = (1, 32)
@@ -50,17 +51,17 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=8.0, help="length of each load")
     arguments.add_argument("--out", type=Path, help="write the results as JSON")
     arguments.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
-    asked = arguments.parse_args()
-    if asked.bare:
-        print(json.dumps(bare_rate(asked.bare, asked.catalogue, asked.photos)))
+    given = arguments.parse_args()
+    if given.bare:
+        print(json.dumps(bare_rate(given.bare, given.catalogue, given.photos)))
         return
     with tempfile.TemporaryDirectory(prefix="walk-") as scratch:
-        results = measure(asked.catalogue, Path(scratch), asked.photos, asked.seconds)
+        results = measure(given.catalogue, Path(scratch), given.photos, given.seconds)
     text = json.dumps(results, indent=2)
     print(text)
-    if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(text + "\n")
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(text + "\n")
 
 
 def measure(catalogue: Path, scratch: Path, photos: int, seconds: float) -> dict[str, Any]:
@@ -69,14 +70,14 @@ def measure(catalogue: Path, scratch: Path, photos: int, seconds: float) -> dict
     with demo(catalogue, scratch / "demo") as (url, started):
         store = next(path for path in (scratch / "demo").iterdir() if path.is_dir())
         http = {f"{kind}_{n}": load(url, store, kind, n, seconds) for kind in ("id", "image") for n in CLIENTS}
-        memory = memory_per_million(url)
+        memory = memory_of_shards(url)
     started["serve_alone_to_first_answer_s"] = restart_s(store)
     part = first_photos(catalogue, scratch / "part", photos)
     return {
         "machine": machine,
         "catalogue": catalogue.name,
         "demo": started,
-        "encode": encoding(part, Store.open(store, "default").model_folder, scratch),
+        "encode": encoding(part, opened(store).model_location.path, scratch),
         "http": http,
         "memory": memory,
     }
@@ -89,8 +90,9 @@ def encoding(catalogue: Path, model: Path, scratch: Path) -> dict[str, Any]:
     encoder = Encoder(model)
     whole, bare, one = [], [], []
     for number in range(ROUNDS):
-        store = Store.create(scratch / f"encoded-{number}", "default", model)
-        report = encode_catalogue(Catalogue.open(catalogue), store, encoder, encoder.spec.input_px)
+        root = Location.parse(scratch / f"encoded-{number}")
+        collection = Collection.create(root, "default", Location.parse(model))
+        report = EncodeJob(Catalogue.open(catalogue), collection, encoder, encoder.spec.input_px).run()
         whole.append(report.encoded / report.seconds)
         command = [sys.executable, __file__, str(catalogue), "--bare", str(model)]
         bare.append(json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL)))
@@ -113,9 +115,9 @@ def bare_rate(model: Path, catalogue: Path, photos: int) -> float:
     from lookalike.model.encoder import Encoder
 
     encoder = Encoder(model)
-    opened = Catalogue.open(catalogue)
-    entries = [entry for entry in opened if isinstance(entry, Entry)][: min(photos, 512)]
-    pixels = np.stack([decode(read_photo(entry.photo, opened.root), encoder.spec.input_px) for entry in entries])
+    photos_of = Catalogue.open(catalogue)
+    entries = [entry for entry in photos_of if isinstance(entry, Entry)][: min(photos, 512)]
+    pixels = np.stack([decode(read_photo(entry.photo, photos_of.root), encoder.spec.input_px) for entry in entries])
     batches = [pixels[start : start + 32] for start in range(0, len(pixels) - 31, 32)]
     encoder.bare(batches[0])
     seconds = clocked(lambda: [encoder.bare(batch) for batch in batches])
@@ -136,7 +138,7 @@ def demo(catalogue: Path, store: Path) -> Iterator[tuple[str, dict[str, float]]]
                 assert process.poll() is None, "the demo ended"
             ready = time.monotonic() - started
             first = next(iter(stored_ids(next(path for path in store.iterdir() if path.is_dir()))))
-            ask(url, {"image_id": first})
+            search(url, {"image_id": first})
             answered = time.monotonic() - started
             yield (
                 url,
@@ -158,7 +160,7 @@ def restart_s(store: Path) -> float:
         assert process.stdout is not None
         while " is ready;" not in process.stdout.readline():
             assert process.poll() is None, "the server ended"
-        ask(f"http://127.0.0.1:{port}", {"image_id": next(iter(stored_ids(store)))})
+        search(f"http://127.0.0.1:{port}", {"image_id": next(iter(stored_ids(store)))})
         seconds = time.monotonic() - started
         process.send_signal(signal.SIGINT)
     return round(seconds, 1)
@@ -218,61 +220,74 @@ def request(url: str, kind: str, image_id: str) -> bytes:
 
 def serves(process: psutil.Process) -> bool:
     """Whether a process takes part in answering: HAProxy, the replicas, the shards."""
-    with_names = ("ServeReplica", "ShardActor", "haproxy", "raylet", "ServeController")
+    names = ("ServeReplica", "ShardActor", "haproxy", "raylet", "ServeController")
     try:
-        told = " ".join(process.cmdline())
+        command = " ".join(process.cmdline())
     except psutil.Error:
         return False
-    return any(name in told for name in with_names)
+    return any(name in command for name in names)
 
 
 def cpu_seconds(processes: list[psutil.Process]) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in processes if process.is_running())
 
 
-def memory_per_million(url: str) -> dict[str, Any]:
-    """Bytes of codes and keys as the shards count them, for this model and for 64 + 2,048 bits."""
+def memory_of_shards(url: str) -> dict[str, Any]:
+    """Memory of the shards' processes as the system counts it, and what they count themselves of their rows.
+
+    A catalogue of a few thousand photos shows the fixed part; `benchmarks/shard_memory.py` measures it per million.
+    """
     with urllib.request.urlopen(f"{url}/v1/status") as answer:
-        told = json.load(answer)["collections"][0]
-    bits = told["short_bits"] + sum(part["bits"] for part in told["components"].values())
-    per_million = told["bytes_per_million"] / 1e6
+        shards = json.load(answer)["collections"][0]["shards"]
+    rows = sum(shard["rows"] for shard in shards)
     return {
-        "bits": bits,
-        "mb_per_million": round(per_million, 1),
-        "mb_per_million_at_64_and_2048_bits": round(per_million + (64 + 2048 - bits) / 8, 1),
-        "target": "at most 300 MB",
+        "rows": rows,
+        "shard_rss_mb": [round(size / 1e6, 1) for shard in shards for size in shard["rss_bytes"]],
+        "held_bytes_per_row": round(sum(shard["held_bytes"] for shard in shards) / rows, 1),
+        "code_bytes_per_row": round(sum(shard["code_bytes"] for shard in shards) / rows, 1),
     }
 
 
 def first_photos(catalogue: Path, folder: Path, count: int) -> Path:
     """A catalogue of the first photos of another."""
-    opened = Catalogue.open(catalogue)
+    whole = Catalogue.open(catalogue)
     (folder / "photos").mkdir(parents=True)
     with (folder / "catalog.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image_id", "file"])
-        for number, entry in enumerate(e for e in opened if isinstance(e, Entry)):
+        for number, entry in enumerate(e for e in whole if isinstance(e, Entry)):
             if number == count:
                 break
             name = f"photos/{number}{Path(entry.photo).suffix}"
-            shutil.copy(opened.root / entry.photo, folder / name)
+            shutil.copy(whole.root / entry.photo, folder / name)
             table.writerow([entry.image_id, name])
     return folder
 
 
+def opened(store: Path) -> Collection:
+    return Collection.open(Location.parse(store), "default")
+
+
 def stored_ids(store: Path) -> list[str]:
-    opened = Store.open(store, "default")
+    """The ids in a store that only ever had rows added."""
     return [
-        i for bucket in opened.buckets for i in bucket.open().to_table(columns=["image_id"])["image_id"].to_pylist()
+        image_id
+        for bucket in opened(store).buckets
+        for batch in bucket.changes(bucket.head(), 0, ["image_id"], fail)
+        for image_id in batch["image_id"].to_pylist()
     ]
+
+
+def fail(error: Exception) -> None:
+    raise error
 
 
 def sample(values: list[str], count: int) -> list[str]:
     return random.Random(0).sample(values, min(count, len(values)))
 
 
-def ask(url: str, question: dict[str, Any]) -> Any:
-    body = json.dumps(question).encode()
+def search(url: str, request_body: dict[str, Any]) -> Any:
+    body = json.dumps(request_body).encode()
     path = f"{url}/v1/collections/default/search"
     with urllib.request.urlopen(urllib.request.Request(path, body, {"Content-Type": "application/json"})) as answer:
         return json.load(answer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -18,8 +19,8 @@ import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_ID_CHARS = 512
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class Held(enum.Enum):
@@ -59,14 +60,14 @@ def bad_id(image_id: str) -> str:
         return "is empty"
     if len(image_id) > MAX_ID_CHARS:
         return f"has {len(image_id):,} characters; at most {MAX_ID_CHARS} are allowed"
-    if _CONTROL.search(image_id):
+    if CONTROL_CHARACTER.search(image_id):
         return "holds control characters"
-    if _SURROGATE.search(image_id):
+    if SURROGATE.search(image_id):
         return "is not UTF-8"
     if image_id.endswith("/photo"):
         return "ends in /photo: that path is the photo of another image"
     if any(part in (".", "..") for part in image_id.split("/")):
-        return "has '.' or '..' between slashes: no client can ask for that path"
+        return "has '.' or '..' between slashes: no client can request that path"
     return ""
 
 
@@ -78,7 +79,7 @@ def _check_id(image_id: str) -> str:
 
 
 def _check_text(text: str) -> str:
-    if _SURROGATE.search(text):
+    if SURROGATE.search(text):
         raise ValueError("is not UTF-8")
     return text
 
@@ -91,20 +92,16 @@ def _normalised_group(path: str) -> str:
     return "/".join(name.strip() for name in _check_text(path).split("/") if name.strip())
 
 
-def _iso_text(value: object) -> object:
+def _parse_time(value: object) -> datetime:
     """Take a date or time only as ISO 8601 text: a bare number would be read as seconds since 1970."""
-    if isinstance(value, str):
-        if not re.match(r"\d{4}-?\d{2}-?\d{2}", value):
-            raise ValueError("a time is written 2026-01-31 or 2026-01-31T12:00:00Z")
+    if isinstance(value, str) and re.match(r"\d{4}-?\d{2}-?\d{2}", value):
         return datetime.fromisoformat(value)
-    if value is not None and not isinstance(value, datetime):
+    if not isinstance(value, datetime):
         raise ValueError("a time is written 2026-01-31 or 2026-01-31T12:00:00Z")
     return value
 
 
-def _in_utc(moment: datetime | None) -> datetime | None:
-    if moment is None:
-        return None
+def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError:
@@ -113,6 +110,8 @@ def _in_utc(moment: datetime | None) -> datetime | None:
 
 ImageId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS), AfterValidator(_check_id)]
 Text = AfterValidator(_check_text)
+Moment = Annotated[datetime, BeforeValidator(_parse_time), AfterValidator(_in_utc)]
+"""A time in UTC, given in ISO 8601; without an offset it is UTC."""
 
 
 class Attributes(BaseModel):
@@ -150,10 +149,8 @@ class Attributes(BaseModel):
         Column(pa.float64(), Held.DEGREES, FilterKind.PLACE),
     ] = None
     created_at: Annotated[
-        datetime | None,
+        Moment | None,
         Field(description="ISO 8601; without an offset it is UTC."),
-        BeforeValidator(_iso_text),
-        AfterValidator(_in_utc),
         Column(pa.timestamp("us", tz="UTC"), Held.TIME, FilterKind.RANGE),
     ] = None
     colour: Annotated[str, Field(max_length=256), Text, Column(pa.string(), Held.CATEGORY, FilterKind.VALUES)] = ""
@@ -178,6 +175,12 @@ def columns() -> dict[str, Column]:
 def names_held(*held: Held) -> tuple[str, ...]:
     """The attributes that a shard holds in one of these ways."""
     return tuple(name for name, column in columns().items() if column.held in held)
+
+
+def max_chars(names: Collection[str]) -> int:
+    """The length of the longest text that one of these attributes can hold."""
+    metadata = (item for name in names for item in Attributes.model_fields[name].metadata)
+    return max(item.max_length for item in metadata if hasattr(item, "max_length"))
 
 
 def names_filtered(*kinds: FilterKind) -> tuple[str, ...]:

@@ -12,11 +12,10 @@ import hashlib
 import itertools
 import json
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import numpy as np
@@ -33,7 +32,9 @@ from lookalike.ingest.photos.location import is_url
 from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.housekeeping import Housekeeping
 from lookalike.ingest.store.keys import keys_of
-from lookalike.ingest.store.rows import Source, rows_table
+from lookalike.ingest.store.resolve import Stored
+from lookalike.ingest.store.rows import SCHEMA, Source, rows_table, tombstones_table
+from lookalike.ingest.threads import in_threads, threads
 from lookalike.model.descriptor import Descriptors
 
 # A commit to 16 buckets takes about 0.3 s beside the encoder: every 1,024 photos (3 s on two cores) it costs little,
@@ -41,9 +42,12 @@ from lookalike.model.descriptor import Descriptors
 PIECE = 1024
 # Decoding is 1 ms a photo and runs without the GIL; two threads keep a model on two cores fed.
 DECODERS = 2
+# An object takes 20 ms and more to come, nearly all of it waiting.
+REMOTE_READERS = 8
 # Rows looked up in the store at once, and photos decoded ahead of the encoder.
 WINDOW = 256
 BATCH = 64
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_PROBLEMS = 100_000
 """Problems that a report keeps; of more it keeps the count."""
 
@@ -61,7 +65,7 @@ class Report:
     Attributes
     ----------
     kept : int
-        Changed rows that were not written, since a client changed the image later.
+        Changed rows that were not written, since a client changed or deleted the image later.
     """
 
     encoded: int = 0
@@ -115,6 +119,8 @@ class EncodeJob:
         Called with the number of catalogue rows dealt with since the last call.
     piece : int
         Photos in a commit.
+    left_out : sequence of Problem
+        What was left out before the job began; the report has it too.
     """
 
     def __init__(
@@ -125,6 +131,7 @@ class EncodeJob:
         side_px: int,
         progress: Callable[[int], None] = lambda _: None,
         piece: int = PIECE,
+        left_out: Sequence[Problem] = (),
     ) -> None:
         self._catalogue = catalogue
         self._collection = collection
@@ -135,14 +142,17 @@ class EncodeJob:
         self._reader = PhotoReader(catalogue.location)
         self._prefix = collection.sources.add(catalogue.location)
         self._report = Report()
+        for problem in left_out:
+            self._report.leave_out(problem)
 
     def run(self) -> Report:
         """Do it. The report is also written to ``report.jsonl`` in the store, a line per photo left out or field."""
         started = time.monotonic()
+        readers = DECODERS if self._catalogue.location.is_local else REMOTE_READERS
         with (
-            ThreadPoolExecutor(DECODERS, "decode") as decoders,
-            ThreadPoolExecutor(1, "commit") as committer,
             Housekeeping(self._collection) as housekeeping,
+            threads(1, "commit") as committer,
+            threads(readers, "decode") as decoders,
         ):
             commit: Future[None] | None = None
             for rows in self._pieces(self._photos(decoders)):
@@ -152,7 +162,7 @@ class EncodeJob:
                 commit = committer.submit(self._commit, rows)
             if commit is not None:
                 commit.result()
-        if self._report.encoded:
+        if self._report.encoded or self._report.kept:
             self._collection.compact()
         self._report.seconds = time.monotonic() - started
         storage.write(self._collection.report_location, _encoded(self._report))
@@ -165,46 +175,63 @@ class EncodeJob:
 
     def _photos(self, decoders: ThreadPoolExecutor) -> Iterator[_Photo]:
         """Decode a window of photos before the caller, in order; what need not be encoded is counted."""
-        pending: deque[Future[_Photo | Problem]] = deque()
-        rows = iter(self._catalogue)
-        while window := list(itertools.islice(rows, WINDOW)):
-            for changed in self._changed(window, decoders):
-                pending.append(decoders.submit(self._decode, changed))
-                while len(pending) >= WINDOW:
-                    yield from self._taken(pending.popleft())
-        while pending:
-            yield from self._taken(pending.popleft())
-
-    def _taken(self, future: Future[_Photo | Problem]) -> Iterator[_Photo]:
-        outcome = future.result()
-        if isinstance(outcome, Problem):
-            self._leave_out(outcome)
-        else:
-            self._report.note(outcome.candidate.entry)
-            yield outcome
+        for outcome in in_threads(decoders, self._decode, self._changed(decoders), WINDOW):
+            if isinstance(outcome, Problem):
+                self._leave_out(outcome)
+            else:
+                self._report.note(outcome.candidate.entry)
+                yield outcome
 
     def _leave_out(self, problem: Problem) -> None:
         self._report.leave_out(problem)
         self._progress(1)
 
-    def _changed(self, window: list[Entry | Problem], decoders: ThreadPoolExecutor) -> list[_Candidate]:
-        """The entries of a window that the store does not hold as they are now."""
-        candidates = []
-        for outcome in decoders.map(self._looked_at, window):
-            if isinstance(outcome, Problem):
-                self._leave_out(outcome)
-            else:
-                candidates.append(outcome)
-        if not candidates:
-            return []
+    def _changed(self, decoders: ThreadPoolExecutor) -> Iterator[_Candidate]:
+        """The entries that the store does not hold as they are now, a window of the catalogue at a time."""
+        rows = iter(self._catalogue)
+        while window := list(itertools.islice(rows, WINDOW)):
+            candidates = []
+            for outcome in decoders.map(self._looked_at, window):
+                if isinstance(outcome, Problem):
+                    self._leave_out(outcome)
+                else:
+                    candidates.append(outcome)
+            if candidates:
+                yield from self._without_known(candidates)
+
+    def _without_known(self, candidates: list[_Candidate]) -> Iterator[_Candidate]:
+        """Pass over what is unchanged, and what a client changed after the catalogue did."""
         stored = self._collection.stored(keys_of([candidate.entry.image_id for candidate in candidates]))
         fingerprints = np.array([candidate.fingerprint for candidate in candidates], np.uint64)
+        stamps = np.array([_microseconds(candidate.stamp) for candidate in candidates], np.int64)
         same = stored.found & stored.has_fingerprint & (stored.fingerprint == fingerprints)
-        unchanged = int(same.sum())
-        if unchanged:
-            self._report.unchanged += unchanged
-            self._progress(unchanged)
-        return [candidate for candidate, skip in zip(candidates, same.tolist(), strict=True) if not skip]
+        by_client = stored.found & (stored.source != Source.CATALOGUE)
+        kept = ~same & by_client & (stamps <= stored.stamp)
+        self._report.unchanged += int(same.sum())
+        if kept.any():
+            self._keep([candidates[at] for at in np.flatnonzero(kept)], stored, np.flatnonzero(kept))
+        if (same | kept).any():
+            self._progress(int((same | kept).sum()))
+        yield from (candidates[at] for at in np.flatnonzero(~(same | kept)))
+
+    def _keep(self, candidates: list[_Candidate], stored: Stored, at: NDArray[np.int64]) -> None:
+        """Let rows of clients stay, with the catalogue's fingerprint: what it says now is no news at its next run.
+
+        Without it a table that is only exported again, and so has a later time, would replace them. Each row is
+        written a microsecond newer than it was looked up: if a client changes it meanwhile, the client's is written.
+        """
+        live = self._collection.find([candidate.entry.image_id for candidate in candidates])
+        tables = [SCHEMA.empty_table()]
+        for candidate, stamp in zip(candidates, stored.stamp[at].tolist(), strict=True):
+            image_id = candidate.entry.image_id
+            newer = _EPOCH + timedelta(microseconds=stamp + 1)
+            if image_id in live:
+                row = live[image_id] | {"stamp": newer}
+            else:
+                (row,) = tombstones_table([image_id], source=Source.HTTP, stamp=newer).to_pylist()
+            tables.append(pa.Table.from_pylist([row | {"fingerprint": candidate.fingerprint}], SCHEMA))
+        self._collection.copy_in(pa.concat_tables(tables))
+        self._report.kept += len(candidates)
 
     def _looked_at(self, row: Entry | Problem) -> _Candidate | Problem:
         if isinstance(row, Problem):
@@ -258,6 +285,10 @@ def _fingerprint(entry: Entry, state: SourceState) -> int:
     """Hash all that decides a row: its fields, and what tells one version of its photo from another."""
     content = f"{entry.image_id}\0{entry.photo}\0{entry.attributes.model_dump_json()}\0{state.identity}"
     return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little")
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _encoded(report: Report) -> bytes:

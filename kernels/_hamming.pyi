@@ -3,14 +3,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.kernels.values import Query
+from lookalike.kernels.values import KernelQuery
 
 VARIANTS: dict[str, int]
 
 def population(rows: NDArray[np.uint64], variant: int) -> int: ...
 def search(
     kind: Literal["two_phase", "candidates", "exhaustive"],
-    queries: tuple[Query, ...],
+    queries: tuple[KernelQuery, ...],
     shorts: NDArray[np.uint64],
     longs: NDArray[np.uint64],
     keys: NDArray[np.uint64],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.kernels.values import Codes, Found, Query
+from lookalike.kernels.values import Codes, Found, KernelQuery
 
 _CHUNK_ROWS = 1 << 14  # keeps the table of differing bits of 8,192-bit codes at 16 MB
 
@@ -19,7 +19,7 @@ def distances(query: NDArray[np.uint64], rows: NDArray[np.uint64]) -> NDArray[np
     return bits
 
 
-def weighted(query: Query, codes: Codes, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
+def weighted(query: KernelQuery, codes: Codes, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
     """Weighted long distance of the given rows."""
     weights = np.repeat(query.weights, codes.component_words).astype(np.uint32)
     sums = np.empty(len(rows), np.uint32)
@@ -43,7 +43,7 @@ def threshold(histogram: NDArray[np.int64], candidates: int) -> int:
     return min(int(np.searchsorted(np.cumsum(histogram), candidates)), len(histogram) - 1)
 
 
-def candidates(query: Query, codes: Codes, allowed: NDArray[np.uint64] | None) -> Found:
+def candidates(query: KernelQuery, codes: Codes, allowed: NDArray[np.uint64] | None) -> Found:
     rows = allowed_rows(len(codes), allowed)
     short = distances(query.short, codes.short[rows])
     histogram = np.bincount(short, minlength=64 * len(query.short) + 1).astype(np.int64)
@@ -54,7 +54,7 @@ def candidates(query: Query, codes: Codes, allowed: NDArray[np.uint64] | None) -
     return Found(rows[by_short], short[by_short], np.zeros(len(rows), np.uint32), histogram)
 
 
-def two_phase(query: Query, codes: Codes, allowed: NDArray[np.uint64] | None) -> Found:
+def two_phase(query: KernelQuery, codes: Codes, allowed: NDArray[np.uint64] | None) -> Found:
     found = candidates(query, codes, allowed)
     long = weighted(query, codes, found.rows)
     kept = _reported(found.short, long, codes.keys[found.rows], query.count)
@@ -78,7 +78,7 @@ def _reported(
     return np.concatenate(reported)
 
 
-def exhaustive(query: Query, codes: Codes, allowed: NDArray[np.uint64] | None) -> Found:
+def exhaustive(query: KernelQuery, codes: Codes, allowed: NDArray[np.uint64] | None) -> Found:
     rows = allowed_rows(len(codes), allowed)
     long = weighted(query, codes, rows)
     best = np.lexsort((rows, codes.keys[rows], long))[: query.count]

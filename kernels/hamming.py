@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.kernels import _reference
-from lookalike.kernels.values import Codes, Found, Query, check_array
+from lookalike.kernels.values import Codes, Found, KernelQuery, check_array
 
 try:
     from lookalike.kernels import _hamming
@@ -30,7 +30,7 @@ __all__ = [
     "VARIANTS",
     "Codes",
     "Found",
-    "Query",
+    "KernelQuery",
     "candidates",
     "exhaustive",
     "two_phase",
@@ -44,7 +44,7 @@ if ACTIVE not in VARIANTS:
 
 
 def two_phase(
-    queries: Sequence[Query],
+    queries: Sequence[KernelQuery],
     codes: Codes,
     allowed: NDArray[np.uint64] | None = None,
     *,
@@ -62,7 +62,7 @@ def two_phase(
 
     Parameters
     ----------
-    queries : sequence of Query
+    queries : sequence of KernelQuery
         All of the widths of ``codes``. Each block of rows is read once for all of them.
     codes : Codes
     allowed : ndarray of uint64, shape (ceil(n / 64),), optional
@@ -91,7 +91,7 @@ def two_phase(
 
 
 def candidates(
-    queries: Sequence[Query],
+    queries: Sequence[KernelQuery],
     codes: Codes,
     allowed: NDArray[np.uint64] | None = None,
     *,
@@ -102,14 +102,13 @@ def candidates(
 
     For measuring phase one by itself.
 
-
     Arguments, order, histogram and errors are those of ``two_phase``; ``count`` is not used.
     """
     return _search("candidates", queries, codes, allowed, threads, variant)
 
 
 def exhaustive(
-    queries: Sequence[Query],
+    queries: Sequence[KernelQuery],
     codes: Codes,
     allowed: NDArray[np.uint64] | None = None,
     *,
@@ -135,7 +134,7 @@ def _check_variant(variant: str) -> None:
 
 
 def _check_search(
-    queries: Sequence[Query], codes: Codes, allowed: NDArray[np.uint64] | None, threads: int, variant: str
+    queries: Sequence[KernelQuery], codes: Codes, allowed: NDArray[np.uint64] | None, threads: int, variant: str
 ) -> None:
     _check_variant(variant)
     if index(threads) < 1:
@@ -143,8 +142,8 @@ def _check_search(
     if not isinstance(codes, Codes):
         raise TypeError(f"codes is a {type(codes).__name__}, but must be Codes")
     for query in queries:
-        if not isinstance(query, Query):
-            raise TypeError(f"a query is a {type(query).__name__}, but must be a Query")
+        if not isinstance(query, KernelQuery):
+            raise TypeError(f"a query is a {type(query).__name__}, but must be a KernelQuery")
         given = (len(query.short), len(query.long), len(query.weights))
         required = (codes.short.shape[1], codes.long.shape[1], len(codes.component_words))
         if given != required:
@@ -157,7 +156,7 @@ def _check_search(
 
 def _search(
     kind: Literal["two_phase", "candidates", "exhaustive"],
-    queries: Sequence[Query],
+    queries: Sequence[KernelQuery],
     codes: Codes,
     allowed: NDArray[np.uint64] | None,
     threads: int,

@@ -19,7 +19,7 @@ from lookalike.kernels.values import check_array
 
 _HUGE_PAGE = 2 << 20
 _MAP_NORESERVE = 0x4000  # Linux; not named by the mmap module of Python 3.11
-_SYSTEM_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_HUGE_PAGE_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 class GrowableRows:
@@ -175,9 +175,9 @@ class GrowableRows:
 
 
 def _advise_huge(mapping: mmap.mmap, start: int) -> bool:
-    """Ask for huge pages from ``start`` on: the rows before it fit the cache, and a short column shall stay small."""
+    """Advise huge pages from ``start`` on, so that a column of few rows takes small ones; say if they can be huge."""
     try:
-        setting = _SYSTEM_SETTING.read_text()
+        setting = _HUGE_PAGE_SETTING.read_text()
         if start < len(mapping):
             mapping.madvise(mmap.MADV_HUGEPAGE, start)
     except (OSError, AttributeError):  # no such pages here: plain ones serve, and the status says so

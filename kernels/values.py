@@ -78,7 +78,7 @@ class Codes:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class KernelQuery:
     """One query: its codes, how many rows it wants and how its components count.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Ask a running server from Python: one method per HTTP call, with typed answers.
+"""Call a running server from Python: one method per HTTP call, with typed answers.
 
 Only the standard library is imported, so a program that searches needs no NumPy, Ray or TensorFlow.
 
@@ -98,7 +98,7 @@ class Answer(TypedDict):
     hits: list[Hit]
 
 
-class Codes(TypedDict):
+class PhotoCodes(TypedDict):
     """The codes of a photo in hexadecimal, and the version of the model that made them."""
 
     model: str
@@ -171,7 +171,7 @@ class Status(TypedDict):
 
 
 class Client:
-    """Ask one collection of one server.
+    """Calls for one collection of one server.
 
     Parameters
     ----------
@@ -209,9 +209,9 @@ class Client:
         path = f"{self._path('search/image')}?{urlencode(params)}"
         return cast(Answer, self._json("POST", path, photo))
 
-    def encode(self, photo: bytes) -> Codes:
+    def encode(self, photo: bytes) -> PhotoCodes:
         """Turn a photo into its codes."""
-        return cast(Codes, self._json("POST", self._path("encode"), photo))
+        return cast(PhotoCodes, self._json("POST", self._path("encode"), photo))
 
     def image(self, image_id: str) -> StoredImage:
         """Read a stored image."""
@@ -287,7 +287,7 @@ def media_type_of(photo: bytes) -> str:
 def _refusal(error: urllib.error.HTTPError) -> ClientError:
     """The server's own words, or the bare status where a proxy answered instead of the server."""
     try:
-        told = json.loads(error.read())["error"]
-        return ClientError(told["message"], error.code, told["code"], told.get("field"))
+        body = json.loads(error.read())["error"]
+        return ClientError(body["message"], error.code, body["code"], body.get("field"))
     except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
         return ClientError(f"{error.url}: HTTP {error.code} {error.reason}", error.code)

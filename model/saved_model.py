@@ -2,7 +2,7 @@
 
     model.json       the spec
     thresholds.npz   per component <name>/columns and <name>/values; short_positions
-    parameters.npz   the network's arrays by name, float32, down to the deepest layer that a component asks for
+    parameters.npz   the network's arrays by name, float32, down to the deepest layer that a component needs
     card.md          what the model is, for people
     SHA256SUMS       of those four, as ``sha256sum -c`` reads it; folders of earlier versions have none
 

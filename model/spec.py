@@ -34,7 +34,7 @@ Backbone = Literal["darknet19", "googlenet"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 
 
-class Source(NamedTuple):
+class PoolSource(NamedTuple):
     """Which average pools of which layer: one per channel, or one per channel and cell of a grid."""
 
     layer: str
@@ -42,13 +42,13 @@ class Source(NamedTuple):
     columns: int = 1
 
 
-def parse_source(text: str) -> Source:
+def parse_source(text: str) -> PoolSource:
     """Read ``conv8`` (one mean per channel) or ``conv8@2x2`` (one per channel and quarter of the photo)."""
     match = re.fullmatch(r"([a-z]\w*)(?:@([1-9])x([1-9]))?", text)
     if match is None:
         raise ValueError(f"a source is written layer or layer@2x2, not {text!r}")
     layer, rows, columns = match.groups()
-    return Source(layer, int(rows or 1), int(columns or 1))
+    return PoolSource(layer, int(rows or 1), int(columns or 1))
 
 
 class ComponentSpec(BaseModel):

@@ -53,7 +53,7 @@ def _last(server: Replies) -> Received:
 
 @one_server
 @given(image_id=image_ids)
-def test_client_asks_for_the_image_id_it_was_given(server: Replies, image_id: str) -> None:
+def test_client_requests_the_image_id_it_was_given(server: Replies, image_id: str) -> None:
     server.answer({})
     client = Client(server.url)
     for call, suffix in [(client.image, ""), (client.delete, ""), (client.photo, "/photo")]:
@@ -65,7 +65,7 @@ def test_client_asks_for_the_image_id_it_was_given(server: Replies, image_id: st
 
 @one_server
 @given(options=search_options)
-def test_client_search_by_id_and_by_photo_ask_alike(server: Replies, options: SearchOptions) -> None:
+def test_client_search_by_id_and_by_photo_send_alike(server: Replies, options: SearchOptions) -> None:
     server.answer({})
     client = Client(server.url)
     client.search("220000000/1", **options)
@@ -152,15 +152,15 @@ def test_client_imports_the_standard_library_alone() -> None:
 
 def test_client_url_may_have_a_path(server: Replies) -> None:
     server.answer({})
-    Client(f"{server.url}/pictures/").status()
-    assert _last(server).path == "/pictures/v1/status"
+    Client(f"{server.url}/shop/").status()
+    assert _last(server).path == "/shop/v1/status"
 
 
 @pytest.mark.parametrize(
     ("ours", "servers"),
     [
         ("Answer", schema.AnswerView),
-        ("Codes", schema.CodesView),
+        ("PhotoCodes", schema.CodesView),
         ("StoredImage", schema.StoredImage),
         ("Written", schema.WriteView),
         ("SearchOptions", QueryOptions),

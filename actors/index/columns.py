@@ -19,7 +19,7 @@ from lookalike.kernels.memory import GrowableRows
 NO_TIME: Final = np.iinfo(np.int64).min
 NO_DEGREES: Final = np.iinfo(np.int32).min
 DEGREE: Final = 10_000_000  # 1e-7 degrees are 1 cm
-# Above this many numbers a look at a table costs less than a comparison with each (0.1 ms per million rows).
+# Above this many numbers a table look-up costs less than a comparison with each (0.1 ms per million rows).
 _MAX_COMPARED = 8
 
 
@@ -110,7 +110,7 @@ class CategoryColumn:
         self._numbers = numbers
 
 
-class Column(Protocol):
+class SlotColumn(Protocol):
     """What every column does."""
 
     @property

@@ -108,9 +108,9 @@ class IdColumn:
         for size in np.flatnonzero(np.bincount(sizes)).tolist():
             of_size = np.flatnonzero(sizes == size)
             within = np.arange(size)
-            places = self._allocate(size, len(of_size))
-            write(self._words, (places[:, None] + within).ravel(), blobs[starts[of_size, None] + within].reshape(-1, 1))
-            offsets[of_size, 0] = places
+            taken = self._allocate(size, len(of_size))
+            write(self._words, (taken[:, None] + within).ravel(), blobs[starts[of_size, None] + within].reshape(-1, 1))
+            offsets[of_size, 0] = taken
         write(self._offsets, slots, offsets)
 
     def free(self, slots: NDArray[np.int64]) -> None:

@@ -42,12 +42,6 @@ class KeyIndex:
     def held_bytes(self) -> dict[str, int]:
         return {"keys": self._keys.held_bytes, "key_table": self._table.held_bytes}
 
-    @property
-    def slots_retired(self) -> int:
-        """How many slots wait for readers of older snapshots, or for the next one to be published."""
-        with self._lock:
-            return sum(len(slots) for _, slots in self._retired)
-
     def keys(self) -> NDArray[np.uint64]:
         """The key of every slot: uint64, shape (n,)."""
         keys: NDArray[np.uint64] = self._keys.view()[:, 0]

@@ -21,7 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lookalike.actors.index.columns import Categories, CategoryColumn, Column, DegreesColumn, NumberColumn, TimeColumn
+from lookalike.actors.index.columns import (
+    Categories,
+    CategoryColumn,
+    DegreesColumn,
+    NumberColumn,
+    SlotColumn,
+    TimeColumn,
+)
 from lookalike.actors.index.ids import MAX_ID_BYTES, IdColumn, Ids
 from lookalike.actors.index.key_index import KeyIndex
 from lookalike.actors.index.ragged import lengths_of, parts_of
@@ -33,7 +40,7 @@ from lookalike.kernels.memory import GrowableRows
 
 logger = logging.getLogger(__name__)
 
-_COLUMN_TYPES: Final[dict[Held, Callable[[], Column]]] = {
+_COLUMN_TYPES: Final[dict[Held, Callable[[], SlotColumn]]] = {
     Held.CATEGORY: CategoryColumn,
     Held.NUMBER: NumberColumn,
     Held.TIME: TimeColumn,
@@ -160,7 +167,7 @@ class Rows:
         self._long = GrowableRows(long_words)
         self._index = KeyIndex()
         self._ids = IdColumn()
-        self._columns: dict[str, Column] = {
+        self._columns: dict[str, SlotColumn] = {
             name: _COLUMN_TYPES[column.held]() for name, column in columns().items() if column.held in _COLUMN_TYPES
         }
         self._texts = {name: TextFile(scratch) for name in names_held(Held.ON_DISK)}

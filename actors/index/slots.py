@@ -119,7 +119,7 @@ class Published(Generic[S]):
     """The snapshot that new readers get, and how many still read each one.
 
     What a snapshot shows must stay in place until its last reader has left: the idea of read-copy-update. Readers
-    count themselves in and out under a lock held for a microsecond; the writer asks for the oldest generation read.
+    count themselves in and out under a lock held for a microsecond; the writer reads the oldest generation in use.
     """
 
     def __init__(self, snapshot: S) -> None:

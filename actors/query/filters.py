@@ -12,15 +12,13 @@ said where they are declared, in ``ingest.attributes``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from lookalike.ingest.attributes import FilterKind, Held, names_filtered, names_held
+from lookalike.ingest.attributes import MAX_ID_CHARS, FilterKind, Held, Moment, max_chars, names_filtered, names_held
 
 MAX_VALUES: Final = 1000
 MAX_CONDITIONS: Final = 32
@@ -47,32 +45,18 @@ class _Condition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Value = Annotated[str, Field(max_length=512)]
+_VALUE_FIELDS = names_filtered(FilterKind.VALUES, FilterKind.TREE)
+Value = Annotated[str, Field(max_length=max(MAX_ID_CHARS, max_chars(_VALUE_FIELDS)))]
 
 
 class OneOf(_Condition):
     """The field has one of these values; a group also lies below one of these nodes."""
 
-    field: _field_of(("image_id", *names_filtered(FilterKind.VALUES, FilterKind.TREE)))  # type: ignore[valid-type]
+    field: _field_of(("image_id", *_VALUE_FIELDS))  # type: ignore[valid-type]
     values: Annotated[tuple[Value, ...], Field(alias="in", min_length=1, max_length=MAX_VALUES)]
 
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-
-
-def _moment(value: object) -> datetime:
-    """Read an ISO 8601 date or time; without a zone it is UTC."""
-    if isinstance(value, str) and re.match(r"\d{4}-\d{2}-\d{2}", value):
-        value = datetime.fromisoformat(value)
-    if not isinstance(value, datetime):
-        raise ValueError("a time is written 2026-01-31 or 2026-01-31T12:00:00Z")
-    try:
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-    except OverflowError:
-        raise ValueError("lies outside the years 1 to 9999 in UTC") from None
-
-
-Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 class _Range(_Condition):

@@ -121,9 +121,11 @@ def _widened(task: _Task, found: hamming.Found, snapshot: Snapshot, bits: Bitmap
     )
 
 
-def _kernel_query(task: _Task, count: int) -> hamming.Query:
+def _kernel_query(task: _Task, count: int) -> hamming.KernelQuery:
     short, long = task.descriptor
-    return hamming.Query(short, long, count, candidates=task.query.candidates or count, weights=task.query.weights)
+    return hamming.KernelQuery(
+        short, long, count, candidates=task.query.candidates or count, weights=task.query.weights
+    )
 
 
 def _hits(task: _Task, found: hamming.Found, snapshot: Snapshot) -> ShardHits:

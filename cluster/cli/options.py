@@ -10,7 +10,8 @@ from lookalike.client import DEFAULT_URL
 from lookalike.storage import Location
 
 
-def _location(_: click.Context, __: click.Parameter, text: str | None) -> Location | None:
+def parse_location(_: click.Context, __: click.Parameter, text: str | None) -> Location | None:
+    """Read a folder or s3://bucket/prefix; refuse what cannot be written."""
     try:
         location = None if text is None else Location.parse(text)
     except ValueError as error:
@@ -22,11 +23,15 @@ def _location(_: click.Context, __: click.Parameter, text: str | None) -> Locati
 
 PATH = click.Path(path_type=Path)
 STORE = click.option(
-    "--store", callback=_location, metavar="LOCATION", required=True, help="The store: a folder or s3://bucket/prefix."
+    "--store",
+    callback=parse_location,
+    metavar="LOCATION",
+    required=True,
+    help="The store: a folder or s3://bucket/prefix.",
 )
 MODEL = click.option(
     "--model",
-    callback=_location,
+    callback=parse_location,
     metavar="LOCATION",
     help="A model's folder; the collection's own, or else one fitted to the catalogue.",
 )

@@ -1,4 +1,4 @@
-"""Commands that ask a running server."""
+"""Commands for a running server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATUS_HEADER = ("collection", "model", "images", "shards", "kernel variant")
 @URL
 @AS_JSON
 def search(query: str, count: int, collection: str, url: str, as_json: bool) -> None:
-    """Find the images most like QUERY: a photo's file, or the id of a stored image. Asks a running server."""
+    """Find the images most like QUERY: a photo's file, or the id of a stored image. Needs a running server."""
     client = _client(url, collection)
     photo = Path(query)
     if photo.is_file():

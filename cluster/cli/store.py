@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lookalike.cluster.cli.options import AS_JSON
+from lookalike.cluster.cli.options import AS_JSON, COLLECTION, parse_location
 from lookalike.cluster.cli.progress import progress_bar
 from lookalike.errors import LookalikeError
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from lookalike.storage import Location
 
 
-def _collection_name(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+LEFTOVERS_S = 86_400
+"""Longer than any upload takes: what is older belongs to a writer that was killed."""
+
+
+def _collection_name(_: click.Context, __: click.Parameter | None, name: str | None) -> str | None:
     from lookalike.ingest.store.manifest import check_name
 
     if name is not None:
@@ -62,6 +66,70 @@ def upgrade(context: click.Context, store: str, collection: str | None, as_json:
         click.echo(json.dumps({"versions": [dataclasses.asdict(report) for report in reports]}))
     if not all(report.is_whole for report in reports):
         context.exit(1)
+
+
+@store.command("versions")
+@click.argument("root", metavar="STORE", callback=parse_location)
+@click.option("--collection", callback=_collection_name, help="Name of the collection [default: every one].")
+@AS_JSON
+def list_versions(root: Location, collection: str | None, as_json: bool) -> None:
+    """List the model versions of each collection in STORE, which one is served, and how many images each holds."""
+    from lookalike.cluster.deploy.encode import describe_versions
+    from lookalike.ingest.store.collection import collections
+
+    names = [collection] if collection is not None else collections(root)
+    if not names:
+        raise LookalikeError(f"there is no collection in {root.shown}")
+    described = {name: describe_versions(root, name) for name in names}
+    if as_json:
+        shown = {name: [dataclasses.asdict(one) for one in found] for name, found in described.items()}
+        click.echo(json.dumps({"collections": shown}))
+        return
+    for name, found in described.items():
+        for one in found:
+            images = one.error or f"{one.images:,} images"
+            click.echo(f"{name}\t{one.version}\t{'served' if one.served else '-'}\t{images}")
+
+
+@store.command("switch")
+@click.argument("root", metavar="STORE", callback=parse_location)
+@click.argument("version")
+@COLLECTION
+@click.option("--force", is_flag=True, help="Serve it even if images are missing.")
+@AS_JSON
+def switch_version(root: Location, version: str, collection: str, force: bool, as_json: bool) -> None:
+    """Serve another model VERSION of a collection in STORE, once it holds what the one served now does.
+
+    Photos that it lacks are encoded first, what was deleted is deleted. Start a server again that serves the store.
+    """
+    from lookalike.cluster.deploy.encode import switch
+
+    _collection_name(click.get_current_context(), None, collection)
+    passes = switch(root, collection, version, force, progress_bar)
+    done = {
+        "served": version,
+        "encoded": sum(one.encoded for one in passes),
+        "deleted": sum(one.deleted for one in passes),
+        "left_out": len(passes[-1].problems) if passes else 0,
+    }
+    if as_json:
+        click.echo(json.dumps(done))
+    else:
+        click.echo(
+            f"{collection}: {version} is served now; {done['encoded']} images encoded, {done['deleted']} deleted, "
+            f"{done['left_out']} left out",
+            err=True,
+        )
+
+
+@store.command("clean")
+@click.argument("root", metavar="STORE", callback=parse_location)
+def clean(root: Location) -> None:
+    """Remove what killed writers left in STORE for over a day: drafts of files, and uploads that were not completed."""
+    from lookalike import storage
+
+    removed = storage.remove_leftovers(root, older_than_s=LEFTOVERS_S)
+    click.echo(f"{removed} drafts and unfinished uploads removed", err=True)
 
 
 def _local_store(text: str) -> Location:

@@ -22,11 +22,13 @@ from lookalike.cluster.coordinator.search import ShardReplica
 from lookalike.cluster.coordinator.writes import WriterUnavailableError
 
 ENCODER_TIMEOUT_S = 20.0
+# A commit gives up after a minute of lost races, and a request to an object store after half a minute of retries.
+WRITER_TIMEOUT_S = 120.0
 _ENCODER_GONE = (RayActorError, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError)
 
 
 def shard_replica(actor: ActorHandle) -> ShardReplica:
-    """Call one replica of a shard. Raises ``ReplicaLostError`` where its actor is dead or restarting."""
+    """Call one replica of a shard. Raises ``ReplicaLostError`` where its actor has stopped or is restarting."""
 
     async def call(batch: Sequence[Query]) -> Sequence[Reply]:
         in_flight = actor.search.remote(batch)
@@ -42,7 +44,7 @@ def shard_replica(actor: ActorHandle) -> ShardReplica:
 
 
 class RemoteWriter:
-    """Call the writer of a collection. Raises ``WriterUnavailableError`` where it is gone."""
+    """Call the writer of a collection. Raises ``WriterUnavailableError`` where it is gone or late."""
 
     def __init__(self, actor: ActorHandle) -> None:
         self._actor = actor
@@ -55,7 +57,11 @@ class RemoteWriter:
 
     async def _call(self, in_flight: Awaitable[object]) -> object:
         try:
-            return await in_flight
+            return await asyncio.wait_for(in_flight, WRITER_TIMEOUT_S)
+        except TimeoutError as error:
+            raise WriterUnavailableError(
+                f"the writer did not answer within {WRITER_TIMEOUT_S:g} s; the change may be stored: try again"
+            ) from error
         except RayActorError as error:
             raise WriterUnavailableError("the writer is starting again; the change may be stored: try again") from error
 

@@ -16,7 +16,7 @@ Replica = Callable[[Sequence[RequestT]], Awaitable[Sequence[ReplyT]]]
 
 
 class ReplicaLostError(LookalikeError):
-    """One replica is dead or restarting; another may answer. Argument: the reason."""
+    """One replica has stopped or is restarting; another may answer. Argument: the reason."""
 
 
 class ShardUnavailableError(LookalikeError):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lookalike import storage
-from lookalike.actors.writer import ALIAS_CHECK_S
+from lookalike.errors import LookalikeError, NotFound, StoreUnavailable
 from lookalike.ingest.catalogue.catalogue import Catalogue
-from lookalike.ingest.encode import EncodeJob, Report
-from lookalike.ingest.reencode import Pass, check_same_images, reencode
-from lookalike.ingest.store.collection import Collection, alias, collections
+from lookalike.ingest.catalogue.entries import Problem
+from lookalike.ingest.encode import MAX_PROBLEMS, EncodeJob, Encodes, Report
+from lookalike.ingest.reencode import Commits, Pass, VersionsDiffer, check_same_images, delete_forgotten, reencode
+from lookalike.ingest.store.collection import Collection, alias, collections, versions
 from lookalike.ingest.store.manifest import check_name
 from lookalike.storage import Location
 from lookalike.training.unsupervised.from_catalogue import DEFAULT_SAMPLE_PHOTOS, fit_on_catalogue
@@ -28,7 +29,7 @@ MAX_PASSES = 5
 
 
 class Progress(Protocol):
-    """Shows how far a step has come: entered with its label, its total and its unit, told what was done."""
+    """Shows how far a step has come: entered with its label, its total and its unit, called with what was done."""
 
     def __call__(self, label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]: ...
 
@@ -80,55 +81,161 @@ def collection_for(
 def encode(catalogue: Catalogue, collection: Collection, commit_every: int, force: bool, progress: Progress) -> Report:
     """Bring the collection up to date with the catalogue, and let its alias name this model version.
 
-    Where another version is served, this one first takes over all of its rows, and the alias moves only if both hold
-    the same images then, or with ``force``.
+    Where another version is served, this one first takes over all of its rows; see ``switch_version``.
 
     Raises
     ------
     VersionsDiffer
-        They do not.
+        This version does not hold what the served one does, and ``force`` is not given.
+    StoreUnavailable
+        Among others: the alias was moved meanwhile.
     """
-    from lookalike.model.encoder import Encoder  # imports TensorFlow
-
-    with storage.local_folder(collection.model_location) as folder:
-        encoder = Encoder(folder)
+    encoder = _encoder_of(collection)
+    passes = _move(collection, encoder, force, progress)
+    left_out = passes[-1].problems if passes else []
+    with progress("encoding", catalogue.estimate(), "photo") as advance:
+        job = EncodeJob(catalogue, collection, encoder, encoder.spec.input_px, advance, commit_every, left_out)
+        report = job.run()
     served = alias(collection.root, collection.name)
     if served != collection.version:
-        source = Collection.open(collection.root, collection.name, served)
-        switch_version(source, collection, encoder, force, progress)
-    with progress("encoding", catalogue.estimate(), "photo") as advance:
-        return EncodeJob(catalogue, collection, encoder, encoder.spec.input_px, advance, commit_every).run()
+        raise StoreUnavailable(
+            f"the catalogue was encoded by {collection.version}, but meanwhile the collection {collection.name!r} "
+            f"moved to {served}; run this again"
+        )
+    return report
+
+
+@dataclass(frozen=True)
+class VersionDescription:
+    """A model version of a collection: whether the alias names it, and what it holds or why it cannot be read."""
+
+    version: str
+    served: bool
+    images: int
+    error: str
+
+
+def describe_versions(root: Location, name: str) -> list[VersionDescription]:
+    """Describe the model versions of a collection; counts the images exactly, which reads every key.
+
+    Raises
+    ------
+    StoreUnavailable
+        There is no such collection.
+    """
+    served = alias(root, name)
+    found = []
+    for version in versions(root, name):
+        images, error = 0, ""
+        try:
+            images = Collection.open(root, name, version).count()
+        except LookalikeError as caught:
+            error = str(caught)
+        found.append(VersionDescription(version, version == served, images, error))
+    return found
+
+
+def switch(root: Location, name: str, version: str, force: bool, progress: Progress) -> list[Pass]:
+    """Let a collection's alias name another of its model versions, once that one is up to date with the served one.
+
+    Raises
+    ------
+    VersionsDiffer
+        It cannot be brought up to date, and ``force`` is not given.
+    StoreUnavailable
+        There is no such collection or version.
+    """
+    alias(root, name)
+    known = versions(root, name)
+    if version not in known:
+        raise StoreUnavailable(f"the collection {name!r} has no model version {version}; there: {', '.join(known)}")
+    target = Collection.open(root, name, version)
+    return _move(target, _encoder_of(target), force, progress)
+
+
+def _move(target: Collection, encoder: Encoder, force: bool, progress: Progress) -> list[Pass]:
+    """Let the alias name ``target``; or, where it does, end a switch that was killed."""
+    served = alias(target.root, target.name)
+    if served == target.version:
+        return _end_switch(target, encoder, progress)
+    source = Collection.open(target.root, target.name, served)
+    if storage.exists(_predecessor(source)):
+        _end_switch(source, _encoder_of(source), progress)
+    return switch_version(source, target, encoder, force, progress)
 
 
 def switch_version(
-    source: Collection, target: Collection, encoder: Encoder, force: bool, progress: Progress
+    source: Collection, target: Collection, encoder: Encodes, force: bool, progress: Progress
 ) -> list[Pass]:
     """Take all rows of the served version over to another, and move the alias to that.
 
-    What clients write to the served version meanwhile is taken over by further passes. Its writer refuses changes once
-    the alias has moved; what it took until then comes with a last pass.
+    What clients write to the served version meanwhile is taken over by further passes. Its writer acknowledges nothing
+    once the alias has moved; what it took until then comes with a last pass. That one is made up for by the next
+    switch or job if this one is killed before it.
 
     Returns
     -------
     list of Pass
+        The last one's problems: images that the other version does not have as they are now.
 
     Raises
     ------
     VersionsDiffer
         The images differ after the last pass, and ``force`` is not given.
     """
-    passes: list[Pass] = []
-    while len(passes) < MAX_PASSES and (not passes or passes[-1].encoded or passes[-1].deleted):
-        passes.append(_pass(source, target, encoder, progress))
+    passes = [_pass(source, target, encoder, progress)]
+    while len(passes) < MAX_PASSES and (passes[-1].encoded or passes[-1].deleted):
+        problems = passes[-1].problems  # the photos may be readable now
+        passes.append(_pass(source, target, encoder, progress, None if problems else passes[-1].seen))
+    seen = passes[-1].seen
+    delete_forgotten(source, target)
     if not force:
-        check_same_images(source, target)
+        _check(passes[-1].problems, source, target, seen)
+    storage.write(_predecessor(target), source.version.encode())
     target.publish()
-    time.sleep(2 * ALIAS_CHECK_S)
-    passes.append(_pass(source, target, encoder, progress))
-    return passes
+    last = _pass(source, target, encoder, progress, seen)
+    last.problems[:0] = passes[-1].problems
+    storage.remove(_predecessor(target))
+    return [*passes, last]
 
 
-def _pass(source: Collection, target: Collection, encoder: Encoder, progress: Progress) -> Pass:
-    label = f"encoding {source.version} anew"
-    with progress(label, source.rows_at_most(), "image") as advance:
-        return reencode(source, target, encoder, encoder.spec.input_px, advance)
+def _check(problems: list[Problem], source: Collection, target: Collection, seen: Commits) -> None:
+    if problems:
+        number = f"{len(problems):,}" if len(problems) < MAX_PROBLEMS else f"at least {MAX_PROBLEMS:,}"
+        raise VersionsDiffer(
+            f"photos that cannot be read: {number}, among them {problems[0].file!r} of {problems[0].image_id!r} "
+            f"({problems[0].reason}); {source.version} stays served. Make them readable and run this again, or give "
+            f"--force to go without them"
+        )
+    check_same_images(source, target, seen)
+
+
+def _end_switch(target: Collection, encoder: Encodes, progress: Progress) -> list[Pass]:
+    """Do what a switch that was killed after it had moved the alias left to do."""
+    try:
+        version = storage.read(_predecessor(target)).decode()
+    except NotFound:
+        return []
+    source = Collection.open(target.root, target.name, version)
+    ended = _pass(source, target, encoder, progress)
+    storage.remove(_predecessor(target))
+    return [ended]
+
+
+def _predecessor(target: Collection) -> Location:
+    """An object that names the version from which the last pass of a switch is still to be made."""
+    return target.location / "predecessor"
+
+
+def _pass(
+    source: Collection, target: Collection, encoder: Encodes, progress: Progress, after: Commits | None = None
+) -> Pass:
+    with progress(f"encoding {source.version} anew", source.rows_at_most(), "image") as advance:
+        return reencode(source, target, encoder, target.spec.input_px, advance, after)
+
+
+def _encoder_of(collection: Collection) -> Encoder:
+    from lookalike.model.encoder import Encoder  # imports TensorFlow
+
+    with storage.local_folder(collection.model_location) as folder:
+        return Encoder(folder)

@@ -8,11 +8,13 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lookalike.actors.placement import Plan, cut
 from lookalike.cluster.settings import ROWS_PER_SHARD, Settings
 from lookalike.errors import LookalikeError, StoreUnavailable
+from lookalike.ingest.store.bucket import Bucket
 from lookalike.ingest.store.collection import Collection, collections
 from lookalike.storage import Location
 
@@ -27,7 +29,7 @@ class PortTaken(LookalikeError):
 
 
 class BadPlan(LookalikeError):
-    """A collection cannot be cut as asked. Argument: why."""
+    """A collection cannot be cut into so many shards. Argument: why."""
 
 
 class RayFailed(LookalikeError):
@@ -125,11 +127,24 @@ def _start_ray() -> None:
 
 def _plan(collection: Collection, settings: Settings) -> Plan:
     buckets = collection.manifest.buckets
-    shards = settings.shards or min(-(-collection.rows_at_most() // ROWS_PER_SHARD) or 1, buckets)
+    shards = settings.shards or min(-(-_rows(collection) // ROWS_PER_SHARD) or 1, buckets)
     try:
         return Plan(collection.name, collection.version, cut(buckets, shards), settings.replicas or 1)
     except ValueError as error:
         raise BadPlan(f"collection {collection.name!r}: {error}") from error
+
+
+def _rows(collection: Collection) -> int:
+    """Count the rows of the buckets whose heads can be read: the shards report the others, and serve without them."""
+
+    def rows(bucket: Bucket) -> int:
+        try:
+            return bucket.head().rows
+        except LookalikeError:
+            return 0
+
+    with ThreadPoolExecutor(8) as pool:
+        return sum(pool.map(rows, collection.buckets))
 
 
 def _environment(scratch: Path) -> dict[str, str]:

@@ -48,6 +48,8 @@ class Meaning(NamedTuple):
 
 INTERNAL = Meaning(500, "internal", message="something went wrong on the server; its log says what")
 RESTARTING = Meaning(503, "unavailable", message="a part of the server is starting again; try again in a moment")
+# The messages of storage name files, buckets and what an operator must do: they go to the log.
+_STORE_DOWN = "the store cannot be read or written now; the server's log says why"
 
 # By class, subclasses included; what is not listed is our own fault.
 MEANINGS: Mapping[type[Exception], Meaning] = {
@@ -62,12 +64,12 @@ MEANINGS: Mapping[type[Exception], Meaning] = {
     EncoderUnavailableError: Meaning(503, "encoder_unavailable"),
     WriterUnavailableError: Meaning(503, "writer_unavailable"),
     CollectionUnavailableError: Meaning(503, "collection_unavailable", "collection"),
-    StorageUnavailable: Meaning(503, "storage_unavailable"),
-    StoreUnavailable: Meaning(503, "store_unavailable"),
-    DiskFull: Meaning(507, "disk_full"),
-    NotFound: Meaning(404, "not_found"),
-    Conflict: Meaning(409, "conflict"),
-    TooLarge: Meaning(413, "too_large"),
+    StorageUnavailable: Meaning(503, "storage_unavailable", message=_STORE_DOWN),
+    StoreUnavailable: Meaning(503, "store_unavailable", message=_STORE_DOWN),
+    DiskFull: Meaning(507, "disk_full", message="the store is full; the server's log says where"),
+    NotFound: Meaning(503, "store_unavailable", message=_STORE_DOWN),  # a file of the store, not what was asked for
+    Conflict: Meaning(409, "conflict", message="others wrote the same at the same time; try again"),
+    TooLarge: Meaning(503, "store_unavailable", message=_STORE_DOWN),
     RayActorError: RESTARTING,
 }
 HTTP_CODES = {400: "malformed_json", 404: "unknown_path", 405: "wrong_method", 413: "too_large", 503: "overloaded"}

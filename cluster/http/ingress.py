@@ -41,15 +41,16 @@ class Ingress:
         unavailable: Mapping[str, str],
     ) -> None:
         supervisor = find_supervisor()
+        routes = ray.get(supervisor.routes.remote())
         collections = {
             name: ServedCollection.connect(
-                Collection.open(settings.root, name, versions[name]),
+                Collection.open(settings.root, name, version),
                 settings,
-                [[remote.shard_replica(replica) for replica in replicas] for replicas in shards],
+                [[remote.shard_replica(replica) for replica in replicas] for replicas in routes[name]],
                 remote.encoder(encoders[name]),
-                remote.RemoteWriter(find_writer(name, versions[name], NAMESPACE)),
+                remote.RemoteWriter(find_writer(name, version, NAMESPACE)),
             )
-            for name, shards in ray.get(supervisor.routes.remote()).items()
+            for name, version in versions.items()
         }
         self._state = ServerState(collections, supervisor.status.remote, unavailable)
 

@@ -45,7 +45,7 @@ async def readyz(state: State) -> Response:
 
 
 async def status_view(state: ServerState) -> StatusView:
-    """Ask every shard, and put together what they say."""
+    """Read the status of every shard, and put it together."""
     statuses = await state.shard_statuses()
     views = [_collection_view(collection, statuses.get(name, ())) for name, collection in state.collections.items()]
     ready = all(shard.replicas_answering for view in views for shard in view.shards)

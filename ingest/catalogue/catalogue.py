@@ -12,7 +12,7 @@ from lookalike import storage
 from lookalike.errors import BadCatalogue, NotFound
 from lookalike.ingest.catalogue.entries import Entry, Problem
 from lookalike.ingest.catalogue.folder import PhotoFolder, PhotoPrefix
-from lookalike.ingest.catalogue.table import CSV_SUFFIXES, PARQUET_SUFFIXES, Table
+from lookalike.ingest.catalogue.table import CSV_SUFFIXES, PARQUET_SUFFIXES, CatalogueTable
 from lookalike.storage.location import Location
 
 __all__ = ["Catalogue", "Entry", "Problem"]
@@ -71,7 +71,7 @@ class Catalogue:
     def _opened(cls, location: Location) -> Catalogue:
         table = _table_of(location)
         if table is not None:
-            catalogue = cls(table.parent, Table(table), storage.info(table).modified)
+            catalogue = cls(table.parent, CatalogueTable(table), storage.info(table).modified)
             if next(iter(catalogue), None) is None:
                 raise BadCatalogue(f"{table.shown} has a header but no rows")
             return catalogue

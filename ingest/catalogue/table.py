@@ -21,7 +21,7 @@ CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
-class Table:
+class CatalogueTable:
     """The rows of a CSV or Parquet file, local or on S3."""
 
     def __init__(self, location: Location) -> None:

@@ -98,7 +98,7 @@ class CsvTable:
             lines = self._head.count("\n")
             return max(1, storage.info(self.location).size_bytes * lines // len(self._head.encode()) - 1)
         lines, last = 0, b"\n"
-        with _opened(self.location) as file:
+        with storage.open_random(self.location) as file:
             while block := file.read(1 << 20):
                 lines += block.count(b"\n")
                 last = block
@@ -160,25 +160,20 @@ def _has_ours(names: Sequence[str]) -> bool:
     return {"image_id", "file"} <= {name.strip().lower() for name in names}
 
 
-def _opened(location: Location) -> pa.NativeFile:
-    # A memory map, as `open_random` would make of a local file, ends the process when somebody shortens that file.
-    return pa.OSFile(str(location.path), "rb") if location.is_local else storage.open_random(location)
-
-
 def _opened_text(location: Location) -> TextIO:
-    blocks = pa.BufferedInputStream(_opened(location), _READ_BYTES)
+    blocks = pa.BufferedInputStream(storage.open_random(location), _READ_BYTES)
     return io.TextIOWrapper(blocks, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def is_parquet(location: Location) -> bool:
     """Tell by the first bytes, whatever the file is called."""
-    with _opened(location) as file:
+    with storage.open_random(location) as file:
         return bool(file.read(4) == b"PAR1")
 
 
 def _utf8_head(location: Location) -> str:
     path = location.shown
-    with _opened(location) as file:
+    with storage.open_random(location) as file:
         head: bytes = file.read(_HEAD_BYTES)
     if not head.strip():
         raise BadCatalogue(f"{path} is empty; it needs a header with image_id and file, and rows")
@@ -208,7 +203,7 @@ class ParquetTable:
         """
         self.location = location
         try:
-            with _opened(location) as file, pq.ParquetFile(file) as parquet:
+            with storage.open_random(location) as file, pq.ParquetFile(file) as parquet:
                 schema, self._rows = parquet.schema_arrow, parquet.metadata.num_rows
         except (pa.ArrowException, OSError) as error:
             raise BadCatalogue(f"{location.shown} is not a Parquet file that we can read: {error}") from error
@@ -227,7 +222,7 @@ class ParquetTable:
     def __iter__(self) -> Iterator[Row | BadRow]:
         row = 0
         try:
-            with _opened(self.location) as file, pq.ParquetFile(file) as parquet:
+            with storage.open_random(self.location) as file, pq.ParquetFile(file) as parquet:
                 for batch in parquet.iter_batches(_BATCH_ROWS, columns=self._names):
                     texts = [_texts(batch.column(name)) for name in self._names]
                     for values in zip(*texts, strict=True):

@@ -5,7 +5,7 @@ anything, and of a JPEG or PNG only what makes pixels reaches Pillow: metadata i
 Pillow nothing to warn about (its warnings are process-wide, so no thread could silence them for itself) and
 no ICC, XMP or text chunk to parse. The price: **ICC profiles are ignored**; every photo is read as sRGB.
 
-The same bytes give the same pixels, whoever asks: there is one path and it has no options but the side.
+The same bytes give the same pixels everywhere: there is one path and it has no options but the side.
 """
 
 import io
@@ -54,7 +54,7 @@ _DECODER_ERRORS = (
     zlib.error,
 )
 
-_LOOKS_LIKE = (  # offset, magic, name: the first that fits
+_SIGNATURES = (  # offset, magic, name: the first that fits
     (0, b"GIF8", "a GIF"),
     (0, b"BM", "a BMP"),
     (0, b"II*\x00", "a TIFF or camera raw file"),
@@ -166,7 +166,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _looks_like(data: bytes) -> str:
-    for offset, magic, name in _LOOKS_LIKE:
+    for offset, magic, name in _SIGNATURES:
         if data.startswith(magic, offset):
             return name
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()

@@ -60,7 +60,7 @@ class SourceState:
     ----------
     identity : str
         Changes when the photo's bytes change. Of a local file it is made of path, size and time of change; of an S3
-        object of URL, version and size. An ``https://`` URL stands for itself: nothing is asked of its server, so its
+        object of URL, version and size. An ``https://`` URL stands for itself: its server gets no request, so its
         photo is taken to be the same for as long as its row is.
     modified : datetime or None
         When the photo changed last, in UTC; None for ``https://``.
@@ -71,7 +71,7 @@ class SourceState:
 
 
 def source_state(photo: str, root: Location | Path) -> SourceState:
-    """Look at a photo without reading it.
+    """Find out what is known of a photo without reading it.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def source_state(photo: str, root: Location | Path) -> SourceState:
 
 @dataclass(slots=True)
 class _Circuit:
-    """What is known of a bucket or host: slow failures in a row, and until when it is not asked."""
+    """What is known of a bucket or host: slow failures in a row, and until when it gets no request."""
 
     failures: int = 0
     retry_at_s: float = 0.0

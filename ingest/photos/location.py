@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 
+from lookalike.ingest.attributes import CONTROL_CHARACTER, SURROGATE
 from lookalike.storage.location import Location
 
 MAX_PHOTO_CHARS = 4096  # of a path on Linux; of a URL, most servers take 8,192
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 # What is looked at closely; a path without any of it is normal as it is, and most are.
 _UNUSUAL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|:/|//|\A/|/\Z|(?:\A|/)\.")
@@ -39,9 +38,9 @@ def normal_photo(photo: str) -> str:
         raise ValueError(f"has {len(photo):,} characters; at most {MAX_PHOTO_CHARS:,} are allowed")
     if not _UNUSUAL.search(photo):
         return photo
-    if _CONTROL.search(photo):
+    if CONTROL_CHARACTER.search(photo):
         raise ValueError("holds control characters")
-    if _SURROGATE.search(photo):
+    if SURROGATE.search(photo):
         raise ValueError("is not UTF-8")
     if is_url(photo):
         return str(_parsed(photo))
@@ -70,7 +69,7 @@ def shown_photo(photo: str) -> str:
 
 def printable(text: str) -> str:
     """Make any text safe to print and store: control characters and what is no UTF-8 become escapes."""
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text).encode("utf-8", "backslashreplace").decode()
+    return CONTROL_CHARACTER.sub(lambda found: repr(found[0])[1:-1], text).encode("utf-8", "backslashreplace").decode()
 
 
 def _parsed(photo: str) -> Location:

@@ -116,6 +116,10 @@ def _size_class(size_bytes: int) -> int:
     return int(math.log(max(size_bytes, MIN_CLASS_BYTES) / MIN_CLASS_BYTES, FACTOR))
 
 
+class _Stopped(Exception):
+    """Nobody waits for the merge any more. Nothing of it is left, and it is done anew another time."""
+
+
 class Compactor:
     """Merges the segments of one bucket, and moves to the trash what merges replaced.
 
@@ -139,31 +143,39 @@ class Compactor:
         self._replaced = replaced
         self._damaged: frozenset[str] = frozenset()
 
-    def run(self) -> bool:
+    def run(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Do one merge if one is due, then see to the retired segments. Returns whether there was a merge.
 
         A segment that a merge could not read stays as it is: nothing of it is merged or deleted.
+
+        Parameters
+        ----------
+        stop : callable
+            Asked between batches; once it is true the merge is given up.
         """
         merged = False
         while not merged and (segments := plan_merge(head := self._bucket.head(), self._damaged)):
             known = self._damaged
-            merged = self._merge(head, segments)
+            merged = self._merge(head, segments, stop)
             if self._damaged == known:  # else the others may be merged without those that were found damaged
                 break
         self._empty_retired()
         return merged
 
-    def _merge(self, head: Head, segments: tuple[SegmentInfo, ...]) -> bool:
+    def _merge(self, head: Head, segments: tuple[SegmentInfo, ...], stop: Callable[[], bool] = lambda: False) -> bool:
         replaced: list[pa.Table] = []
         merge = Merge(segments, segments[0] == head.segments[0], datetime.now(UTC), replaced.append)
         try:
             opened = [self._bucket.open(info) for info in segments]
-            info = self._bucket.write(merge_segments(opened, merge), segments[0].first, segments[-1].last)
+            batches = _until(stop, merge_segments(opened, merge))
+            info = self._bucket.write(batches, segments[0].first, segments[-1].last)
         except SegmentDamaged as error:
             damaged = self._names_of_damaged(segments)
             if damaged:
                 logger.error("%s; it is left as it is", error)
             self._damaged |= damaged
+            return False
+        except _Stopped:
             return False
         with_photo = [rows.filter(rows["photo"].is_valid()) for rows in replaced]
         if any(map(len, with_photo)):
@@ -203,6 +215,13 @@ class Compactor:
             except NotFound:  # moved before a kill that came before the next line
                 continue
         self._bucket.exchange(lambda now: now.without_retired(names))
+
+
+def _until(stop: Callable[[], bool], batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        if stop():
+            raise _Stopped
+        yield batch
 
 
 def merge_segments(segments: Sequence[Segment], merge: Merge) -> Iterator[pa.RecordBatch]:

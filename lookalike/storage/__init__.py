@@ -5,7 +5,7 @@ Every function takes a ``Location``. What is said here holds for a disk and for 
 - A write is whole or not at all, and durable when the function returns.
 - A file is a name with content. Folders come with the first file below them and are not listed without one.
 - Errors are ``NotFound``, ``Conflict``, ``TooLarge``, ``StorageUnavailable`` and, of the latter, ``DiskFull``.
-  Passing faults of the network are retried first.
+  Transient failures of the network are retried first.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def replace(location: Location, content: bytes, version: Version) -> Version:
     ------
     Conflict
         It is not there or has another version. If an answer of S3 was lost and somebody replaced our content before
-        we could ask for it, this is raised although the content had been there for a moment: whoever repeats a
+        we could look, this is raised although the content had been there for a moment: whoever repeats a
         change after a conflict should tell from the new content whether it is part of it.
     StorageUnavailable
         Whether the content was written may be unknown.
@@ -218,17 +218,23 @@ def move(source: Location, target: Location) -> None:
     _backend(source).move(source, target)
 
 
-def open_random(location: Location) -> pa.NativeFile:
-    """Open a file for random access by Arrow: a memory map, or range requests of S3 with a block cache.
+def open_random(location: Location, *, keep_blocks: bool = True) -> pa.NativeFile:
+    """Open a file for random access by Arrow: reads of a disk (no memory map), or range requests of S3.
 
     An object that is replaced while it is open is never mixed with the new one: reading raises ``Conflict``.
+
+    Parameters
+    ----------
+    location : Location
+    keep_blocks : bool
+        Whether up to 32 MB of an object that were read stay in memory; what is read ahead of a stream always does.
 
     Raises
     ------
     NotFound, StorageUnavailable
         Also while reading.
     """
-    return _backend(location).open_random(location)
+    return _backend(location).open_random(location, keep_blocks=keep_blocks)
 
 
 @contextlib.contextmanager

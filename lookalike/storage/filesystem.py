@@ -164,7 +164,7 @@ def _rename(source: Path, target: Path) -> None:
             local.disk.rename(source, target)
 
 
-def open_random(location: Location) -> pa.NativeFile:
+def open_random(location: Location, *, keep_blocks: bool) -> pa.NativeFile:  # noqa: ARG001 - the system keeps pages
     import pyarrow as pa  # 0.1 s, and most that read files have no need of it
 
     info(location)  # a missing file, or one that is none
@@ -200,13 +200,13 @@ def buffered(descriptor: int, location: Location) -> Iterator[BinaryIO]:
     StorageUnavailable
         A write failed; also at the end of a block that went on all the same.
     """
-    writer = Writer(descriptor, location)
+    writer = FileWriter(descriptor, location)
     file = io.BufferedWriter(writer, BUFFER_BYTES)
     try:
         yield cast(BinaryIO, file)
         if not file.closed:
             file.flush()
-    except BaseException:
+    except BaseException:  # raised again: whatever it is, closing the file must not write the rest
         writer.abandon()
         raise
     finally:
@@ -219,7 +219,7 @@ def presigned_url(location: Location, expires_s: int) -> str | None:  # noqa: AR
     return None
 
 
-class Writer(io.RawIOBase):
+class FileWriter(io.RawIOBase):
     """Writes to a descriptor and raises our errors. Closing it closes nothing, so the block may close its file."""
 
     def __init__(self, descriptor: int, location: Location) -> None:

@@ -36,7 +36,7 @@ _NOT_SYNCABLE = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS}
 class Disk:
     """The system calls that change a disk; nothing here changes one in another way, save the removal of drafts.
 
-    A test puts a recorder in the place of ``disk`` and builds from its record what a power cut could have left.
+    A test replaces ``disk`` by a recorder and builds from its record what a power cut could have left.
     """
 
     def create(self, path: Path) -> int:
@@ -174,7 +174,7 @@ def hold(path: Path) -> Iterator[int | None]:
     """Lock the file that is at ``path`` now, so that nobody else replaces or removes it; None if there is none.
 
     The lock is on the file itself and not on one beside it, which could never be removed safely. Whoever waited for
-    it looks again whether it still is the file at ``path``.
+    it checks that it still is the file at ``path``.
     """
     while True:
         descriptor = _open_if_there(path)
@@ -207,7 +207,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def put_in_place(draft: Path, path: Path, expected: Version | None = None) -> None:
-    """Give a draft its name. With ``expected``, only in the place of a file of that version."""
+    """Give a draft its name. With ``expected``, only as the successor of a file of that version."""
     while True:
         with hold(path) as descriptor:
             if expected is not None:

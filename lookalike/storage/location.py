@@ -126,21 +126,6 @@ class Location:
             raise ValueError(f"{self.shown} is not a local path")
         return Path(self.key)
 
-    def relative_to(self, other: Location) -> str:
-        """Give the name that leads here from ``other``, so that ``other / name`` is this location.
-
-        Raises
-        ------
-        ValueError
-            This location is not below ``other``.
-        """
-        prefix = other._prefix
-        name = self.key[len(prefix) :]
-        same = (self.scheme, self.host, self.query) == (other.scheme, other.host, other.query)
-        if not (same and self.key.startswith(prefix) and name):
-            raise ValueError(f"{self.shown} is not below {other.shown}")
-        return unquote(name) if self.scheme == "https" else name
-
 
 def _parse_s3(rest: str) -> Location:
     bucket, _, key = rest.partition("/")

@@ -58,8 +58,8 @@ def client() -> Any:
 
 def _new_client() -> Any:
     session = botocore.session.get_session()
-    told = os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION")
-    told = told or session.get_scoped_config().get("request_checksum_calculation")
+    checksums = os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION")
+    checksums = checksums or session.get_scoped_config().get("request_checksum_calculation")
     options: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "read_timeout": READ_TIMEOUT_S,
@@ -67,7 +67,7 @@ def _new_client() -> Any:
         "tcp_keepalive": True,
         "retries": {"total_max_attempts": 1, "mode": "standard"},  # ours know which answers may have been lost
         # By default boto3 adds checksums that many servers other than AWS's do not know.
-        "request_checksum_calculation": told or "when_required",
+        "request_checksum_calculation": checksums or "when_required",
     }
     try:
         return boto3.session.Session(botocore_session=session).client("s3", config=Config(**options))
@@ -161,10 +161,10 @@ def move(source: Location, target: Location) -> None:
     remove(source)
 
 
-def open_random(location: Location) -> pa.NativeFile:
+def open_random(location: Location, *, keep_blocks: bool) -> pa.NativeFile:
     from .s3_reader import open_random
 
-    return open_random(location)
+    return open_random(location, keep_blocks=keep_blocks)
 
 
 @contextlib.contextmanager
@@ -292,7 +292,7 @@ def _put(location: Location, content: bytes, **condition: str) -> Version:
 
 
 def _head(location: Location) -> Any:
-    """Ask what is known of an object. A missing bucket gives the same empty 404, so ask for that too, once."""
+    """Send a HEAD of an object. A missing bucket gives the same empty 404, so that is looked up too, once."""
     try:
         return call("look up", location, lambda s3: s3.head_object(**address(location)))
     except NotFound:

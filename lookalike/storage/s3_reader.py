@@ -22,7 +22,7 @@ AHEAD_BLOCKS = 32  # 8 MB: at 20 ms until the first byte, a stream of small read
 TAIL_BLOCKS = 2
 
 
-def open_random(location: Location) -> pa.NativeFile:
+def open_random(location: Location, *, keep_blocks: bool) -> pa.NativeFile:
     """Open an object with one request, which also brings its end: an Arrow file is read from there."""
     tail_bytes = TAIL_BLOCKS * BLOCK_BYTES
 
@@ -38,16 +38,17 @@ def open_random(location: Location) -> pa.NativeFile:
         return s3.body(answer, length), size, answer["ETag"]
 
     tail, size, version = s3.call("open", location, get)
-    return pa.PythonFile(RangeReader(location, size, version, tail), mode="r")
+    return pa.PythonFile(RangeReader(location, size, version, tail, keep_blocks=keep_blocks), mode="r")
 
 
 class RangeReader(io.RawIOBase):
-    """Reads blocks of one version of an object and keeps those used last."""
+    """Reads blocks of one version of an object, and keeps those used last, or else those that it read ahead."""
 
-    def __init__(self, location: Location, size: int, version: Version, tail: bytes) -> None:
+    def __init__(self, location: Location, size: int, version: Version, tail: bytes, *, keep_blocks: bool) -> None:
         self._location = location
         self._size = size
         self._version = version
+        self._keep_blocks = keep_blocks
         self._position = 0
         self._read_until = -1
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
@@ -99,6 +100,9 @@ class RangeReader(io.RawIOBase):
                 self._fetch(number, last, ahead)
             self._blocks.move_to_end(number)
             pieces.append(self._blocks[number])
+        if not self._keep_blocks:
+            for number in [n for n in self._blocks if not last <= n < last + AHEAD_BLOCKS]:
+                del self._blocks[number]
         pieces[-1] = pieces[-1][: stop - last * BLOCK_BYTES]
         pieces[0] = pieces[0][start - first * BLOCK_BYTES :]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

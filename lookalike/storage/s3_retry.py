@@ -1,4 +1,4 @@
-"""Which failures of S3 pass, how long to go on, and what to tell whoever must act on the others."""
+"""Which failures of S3 are transient, how long to retry them, and messages for whoever must act on the others."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ DEADLINE_S = 30.0
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 5.0
 
-_PASSING = (
+_TRANSIENT = (
     ConnectionError,
     HTTPClientError,
     IncompleteReadError,
     FlexibleChecksumError,
     ResponseParserError,  # half an answer, or the error page of something in between
 )
-_PASSING_CODES = {
+_TRANSIENT_CODES = {
     "BadDigest",
     "ConditionalRequestConflict",
     "IncompleteBody",
@@ -64,7 +64,7 @@ _SECRETS = re.compile(r"(?<=://)[^/\s@\"']*@|\?[^\s\"'<>]*")
 
 
 def call(verb: str, location: Location, request: Callable[[], T], *, deadline_s: float | None = None) -> T:
-    """Make a request again while its failures are passing ones and the deadline is not over.
+    """Make a request again while its failures are transient and the deadline is not over.
 
     The pauses are random up to a bound that doubles ("full jitter"), so that writers who failed together do not come
     back together. Another attempt is made only if it would end in time were it as slow as the last one, and the
@@ -84,7 +84,7 @@ def call(verb: str, location: Location, request: Callable[[], T], *, deadline_s:
         try:
             return request()
         except (BotoCoreError, ClientError, ResponseParserError) as error:
-            if not _passes(error):
+            if not _is_transient(error):
                 raise _final(verb, location, error) from error
             pause_s = random.uniform(0, min(MAX_PAUSE_S, FIRST_PAUSE_S * 2**attempt))
             now = time.monotonic()
@@ -102,15 +102,15 @@ def status_of(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _passes(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     if not isinstance(error, ClientError):
-        return isinstance(error, _PASSING)
+        return isinstance(error, _TRANSIENT)
     status = status_of(error)
-    return (status >= 500 and status != 501) or status == 429 or _code(error) in _PASSING_CODES
+    return (status >= 500 and status != 501) or status == 429 or _code(error) in _TRANSIENT_CODES
 
 
 def _final(verb: str, location: Location, error: Exception) -> LookalikeError:
-    """Say what a failure means that does not pass."""
+    """Say what a failure means that is not transient."""
     cannot = f"cannot {verb} {location.shown}"
     if isinstance(error, _NO_CREDENTIALS):
         return StorageUnavailable(

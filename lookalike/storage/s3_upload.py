@@ -75,7 +75,7 @@ def _in_parts(location: Location, size: int, part_bytes: int, send: SendPart, co
         with ThreadPoolExecutor(THREADS) as pool:
             parts = list(pool.map(send_part, range(0, size, part_bytes)))
         _complete(location, write_id, {**upload, "MultipartUpload": {"Parts": parts}, **condition})
-    except BaseException:
+    except BaseException:  # raised again: whatever it is, the parts cost money until they are removed
         with contextlib.suppress(LookalikeError):  # the first error is the one to tell
             s3.call("abort", location, lambda client: client.abort_multipart_upload(**upload), deadline_s=0)
         raise

@@ -36,7 +36,7 @@ FIRST_PAUSE_S = 0.5
 MAX_REDIRECTS = 3
 _CHUNK_BYTES = 64 << 10
 _REDIRECTS = {301, 302, 303, 307, 308}
-_PASSING = {408, 429, 500, 502, 503, 504}
+_TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
 _NO_SUCH_HOST = {socket.EAI_NONAME, socket.EAI_NODATA}
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
@@ -44,7 +44,7 @@ _COMPATIBLE = ipaddress.IPv6Network("::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-class _Passing(Exception):
+class _TransientError(Exception):
     """A failure that another attempt may not have. Argument: the reason."""
 
 
@@ -70,7 +70,7 @@ def read(location: Location, *, max_bytes: int | None = None, allow_private: boo
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             return _follow(location, max_bytes, allow_private, ends)
-        except _Passing as error:
+        except _TransientError as error:
             pause_s = FIRST_PAUSE_S * 2 ** (attempt - 1)
             if attempt == MAX_ATTEMPTS or time.monotonic() + pause_s > ends:
                 raise StorageUnavailable(f"cannot read {location.shown}: {error} (tried {attempt} times)") from None
@@ -105,19 +105,19 @@ def _read_once(location: Location, max_bytes: int | None, allow_private: bool, e
         )
         if lasting:
             raise StorageUnavailable(f"cannot read {location.shown}: {reason}") from None
-        raise _Passing(reason) from None
+        raise _TransientError(reason) from None
 
 
 def _check(location: Location, answer: BaseHTTPResponse) -> None:
     """Raise what a status means, unless it is 200."""
     if answer.status in {404, 410}:
         raise NotFound(f"{location.shown} is not there (HTTP {answer.status})")
-    if answer.status in _PASSING:
-        raise _Passing(f"the server answers HTTP {answer.status}")
+    if answer.status in _TRANSIENT_STATUSES:
+        raise _TransientError(f"the server answers HTTP {answer.status}")
     if answer.status != 200:
         raise StorageUnavailable(f"cannot read {location.shown}: the server answers HTTP {answer.status}")
     if answer.headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
-        raise StorageUnavailable(f"cannot read {location.shown}: the server compresses it, though told not to")
+        raise StorageUnavailable(f"cannot read {location.shown}: the server compresses it unasked")
 
 
 def _content(location: Location, answer: BaseHTTPResponse, max_bytes: int | None, ends: float) -> bytes:
@@ -213,11 +213,11 @@ def _addresses(location: Location, host: str, port: int, allow_private: bool, en
 
 
 def _resolve(host: str, port: int, ends: float) -> list[str]:
-    """Ask the resolver, in a thread of its own: it has no timeout."""
+    """Call the resolver, in a thread of its own: it has no timeout."""
     found: list[str] = []
     failed: list[OSError] = []
 
-    def ask() -> None:
+    def look_up() -> None:
         try:
             infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
@@ -225,7 +225,7 @@ def _resolve(host: str, port: int, ends: float) -> list[str]:
         else:
             found.extend(dict.fromkeys(str(info[4][0]).partition("%")[0] for info in infos))
 
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=look_up, daemon=True)
     thread.start()
     thread.join(max(0.0, ends - time.monotonic()))
     if failed:

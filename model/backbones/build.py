@@ -1,4 +1,4 @@
-"""A network's table to a Keras model, whole or only as deep as the pools that a descriptor asks for.
+"""A network's table to a Keras model, whole or only as deep as the pools that a descriptor needs.
 
 Written in ``keras.layers`` and ``keras.ops`` alone, so the backend is Keras's to choose. Photos are float32
 RGB in 0..1, channels last. This module imports Keras: only the encoder, fitting and training import it.

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from support.processes import Server, lookalike, running
 
-from lookalike.ingest.store.collection import Store
+from lookalike.ingest.store.collection import Collection
 from lookalike.model.encoder import Encoder
+from lookalike.storage import Location
 
 IMAGES = 240
 
@@ -41,7 +42,7 @@ def store(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def encoder(store: Path) -> Encoder:
     """The store's model, in this process."""
-    return Encoder(Store.open(store, "default").model_folder)
+    return Encoder(Collection.open(Location.parse(store), "default").model_location.path)
 
 
 @pytest.fixture(scope="session")

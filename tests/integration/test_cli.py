@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 from support.processes import START_S, free_port, lookalike
-from support.stores import rows_of, write_spec
+from support.stores import new_collection, rows_of, write_spec
 
-from lookalike.ingest.store.collection import Store
+from lookalike.ingest.store.collection import Collection
+from lookalike.storage import Location
 
 pytestmark = pytest.mark.integration
 
@@ -24,8 +25,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """A store that could be served, were it not for what the test does to it."""
-    store = Store.create(tmp_path / "store", "default", write_spec(tmp_path / "model"), buckets=1)
-    store.upsert(rows_of(["a"]))
+    new_collection(tmp_path / "store", buckets=1).put(rows_of(["a"]))
     return tmp_path / "store"
 
 
@@ -41,7 +41,9 @@ def test_serve_and_demo_refuse_a_port_in_use(small: Path) -> None:
 
 def test_serve_refuses_a_model_that_does_not_fit_the_store(small: Path, sample: Path, tmp_path: Path) -> None:
     other = write_spec(tmp_path / "other", name="other", arrays="1" * 64)
-    shutil.copy(other / "model.json", Store.open(small, "default").model_folder / "model.json")
+    shutil.copy(
+        other / "model.json", Collection.open(Location.parse(small), "default").model_location.path / "model.json"
+    )
     done = lookalike("serve", "--store", str(small), "--port", str(free_port()), check=False)
     assert done.returncode == 1
     assert "'default'" in done.stderr

@@ -57,7 +57,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:
-    """The page, loaded. At the end: no script failed, no policy was violated, and no other host was asked."""
+    """The page, loaded. At the end: no script failed, no policy was violated, and no other host got a request."""
     context = browser.new_context()
     page = context.new_page()
     errors: list[str] = []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lookalike.kernels import _reference, hamming
-from lookalike.kernels.hamming import Codes, Found, Query
+from lookalike.kernels.hamming import Codes, Found, KernelQuery
 
 NATIVE = [variant for variant in hamming.VARIANTS if variant != "numpy"]
 SIZES = st.integers(0, 70) | st.sampled_from([127, 128, 255, 256, 257, 512, 2047, 2048, 2049, 4100, 6200])
@@ -58,14 +58,14 @@ def draw_bitmap(rng: np.random.Generator, n: int, share: float) -> NDArray[np.ui
 
 
 @st.composite
-def searches(draw: Any, max_queries: int = 9) -> tuple[list[Query], Codes, NDArray[np.uint64] | None]:
+def searches(draw: Any, max_queries: int = 9) -> tuple[list[KernelQuery], Codes, NDArray[np.uint64] | None]:
     codes, allowed, rng = draw(catalogues())
     queries = []
     for _ in range(draw(st.integers(0, 2) | st.just(max_queries))):
         row = int(rng.integers(0, len(codes))) if len(codes) else 0
         near = len(codes) > 0 and draw(st.booleans())
         queries.append(
-            Query(
+            KernelQuery(
                 codes.short[row] if near else draw_words(rng, codes.short.shape[1:], 1.0),
                 codes.long[row] if near else draw_words(rng, codes.long.shape[1:], 1.0),
                 draw(st.sampled_from([1, 2, 5, 20, 10**9])),
@@ -117,7 +117,7 @@ def test_hamming_exhaustive_answers_as_the_reference(variant: str, search: Any) 
     )
 
 
-def naive_answer(query: Query, codes: Codes, allowed: NDArray[np.uint64] | None) -> list[tuple[int, int]]:
+def naive_answer(query: KernelQuery, codes: Codes, allowed: NDArray[np.uint64] | None) -> list[tuple[int, int]]:
     """The definition, word for word, in plain Python: (long, key) of the rows of the answer."""
     rows = []
     for row in range(len(codes)):
@@ -150,7 +150,7 @@ def split(
     return shards
 
 
-def merge(query: Query, found: list[tuple[Found, Codes]]) -> list[tuple[int, int]]:
+def merge(query: KernelQuery, found: list[tuple[Found, Codes]]) -> list[tuple[int, int]]:
     """What a coordinator does with the shards' reports."""
     limit = _reference.threshold(np.sum([f.histogram for f, _ in found], axis=0), query.candidates)
     hits = [
@@ -189,7 +189,7 @@ def test_hamming_threads_give_the_same_bytes(variant: str, seed: int, spread: fl
         rng.permutation(n).astype("u8"),
         (4,),
     )
-    queries = [Query(codes.short[i], codes.long[i], 5, 1280, (1,)) for i in (0, n - 1)]
+    queries = [KernelQuery(codes.short[i], codes.long[i], 5, 1280, (1,)) for i in (0, n - 1)]
     bitmap = draw_bitmap(rng, n, 0.3)
     with mock.patch.object(hamming, "_CPUS", 8):
         for allowed in (None, bitmap):
@@ -209,7 +209,7 @@ def test_hamming_sorted_rows_give_the_same_answer(variant: str, order: str) -> N
     masks = np.array([[(1 << min(64, max(0, d - 64 * w))) - 1 for w in range(4)] for d in range(257)], np.uint64)
     short = masks[distances if order == "ascending" else distances[::-1]]
     codes = Codes(short, short.copy(), np.arange(n, dtype=np.uint64), (4,))
-    query = Query(np.zeros(4, np.uint64), np.zeros(4, np.uint64), 10, 2560, (1,))
+    query = KernelQuery(np.zeros(4, np.uint64), np.zeros(4, np.uint64), 10, 2560, (1,))
     assert_same(hamming.two_phase([query], codes, variant=variant), hamming.two_phase([query], codes, variant="numpy"))
 
 
@@ -235,7 +235,7 @@ def test_hamming_sampled_threshold_never_changes_the_answer(
             short[n // 64 * run : n // 64 * run + 128 : 16] = near
     codes = Codes(short, short[:, :1].copy(), np.arange(n, dtype=np.uint64), (1,))
     rows = [0, *rng.integers(0, n, queries - 1)]
-    queried = [Query(codes.short[row], codes.long[row], 10, 1000, (1,)) for row in rows]
+    queried = [KernelQuery(codes.short[row], codes.long[row], 10, 1000, (1,)) for row in rows]
     allowed = None if share is None else draw_bitmap(rng, n, share)
     assert_same(
         hamming.two_phase(queried, codes, allowed, variant=variant),

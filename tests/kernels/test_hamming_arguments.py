@@ -11,32 +11,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.arrays import ODD_NUMBERS, odd_arrays
+from support.codes import make_codes, make_query
 
 from lookalike.kernels import _reference, hamming
-from lookalike.kernels.hamming import Codes, Query
+from lookalike.kernels.hamming import Codes, KernelQuery
 
 U8 = np.uint64
-
-
-def make_codes(n: int = 10, words: int = 4, parts: tuple[int, ...] = (2, 3)) -> Codes:
-    rng = np.random.default_rng(n)
-    return Codes(
-        rng.integers(0, 2**64, (n, words), U8),
-        rng.integers(0, 2**64, (n, sum(parts)), U8),
-        np.arange(n, dtype=U8),
-        parts,
-    )
-
-
-def make_query(**changes: Any) -> Query:
-    fields: dict[str, Any] = {
-        "short": np.zeros(4, U8),
-        "long": np.zeros(5, U8),
-        "count": 3,
-        "candidates": 5,
-        "weights": (1, 2),
-    }
-    return Query(**(fields | changes))
 
 
 @pytest.mark.parametrize("search", [hamming.two_phase, hamming.candidates, hamming.exhaustive])
@@ -119,7 +99,7 @@ def test_hamming_answers_or_refuses_odd_arguments(
     short, long, keys, query_short, query_long, allowed = arrays
     try:
         codes = Codes(short, long, keys, tuple(parts))
-        query = Query(query_short, query_long, numbers[0], numbers[1], tuple(weights))
+        query = KernelQuery(query_short, query_long, numbers[0], numbers[1], tuple(weights))
         found = hamming.two_phase([query], codes, allowed, threads=threads)
         everything = hamming.exhaustive([query], codes, allowed, threads=threads)
     except (TypeError, ValueError):
@@ -133,5 +113,5 @@ def test_hamming_refuses_a_query_of_another_type() -> None:
     codes = Codes(np.zeros((1, 1), "u8"), np.zeros((1, 1), "u8"), np.zeros(1, "u8"), (1,))
     wrong: list[Any] = [[None], [codes], ["short"]]
     for queries in wrong:
-        with pytest.raises(TypeError, match="Query"):
+        with pytest.raises(TypeError, match="KernelQuery"):
             hamming.two_phase(queries, codes)

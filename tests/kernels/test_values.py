@@ -6,31 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.codes import make_codes, make_query
 
-from lookalike.kernels.values import Codes, Query
+from lookalike.kernels.values import Codes
 
 U8 = np.uint64
-
-
-def make_codes(n: int = 10, words: int = 4, parts: tuple[int, ...] = (2, 3)) -> Codes:
-    rng = np.random.default_rng(n)
-    return Codes(
-        rng.integers(0, 2**64, (n, words), U8),
-        rng.integers(0, 2**64, (n, sum(parts)), U8),
-        np.arange(n, dtype=U8),
-        parts,
-    )
-
-
-def make_query(**changes: Any) -> Query:
-    fields: dict[str, Any] = {
-        "short": np.zeros(4, U8),
-        "long": np.zeros(5, U8),
-        "count": 3,
-        "candidates": 5,
-        "weights": (1, 2),
-    }
-    return Query(**(fields | changes))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from support.models import COLOUR, OUTLINE, tiny_model
 
 from lookalike.errors import BadModel
-from lookalike.model.spec import MAX_SPEC_BYTES, ModelSpec, Source, parse_source
+from lookalike.model.spec import MAX_SPEC_BYTES, ModelSpec, PoolSource, parse_source
 
 FIELDS: dict[str, Any] = json.loads(tiny_model().spec.model_dump_json())
 PATH = Path("model.json")
@@ -132,8 +132,8 @@ def test_model_spec_load_reads_no_more_than_a_spec_can_have(tmp_path: Path) -> N
 
 
 def test_parse_source_reads_a_layer_and_its_grid() -> None:
-    assert parse_source("conv8") == Source("conv8", 1, 1)
-    assert parse_source("inception_3a@2x3") == Source("inception_3a", 2, 3)
+    assert parse_source("conv8") == PoolSource("conv8", 1, 1)
+    assert parse_source("inception_3a@2x3") == PoolSource("inception_3a", 2, 3)
     for wrong in ("", "conv8@", "conv8@2", "conv8@10x1", "conv8@2x2 "):
         with pytest.raises(ValueError, match="a source is written"):
             parse_source(wrong)

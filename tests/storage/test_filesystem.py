@@ -35,7 +35,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(mounted)], check=True)
 
 
-def test_filesystem_full_disk_is_told_and_changes_nothing(small_disk: Path) -> None:
+def test_filesystem_full_disk_is_reported_and_changes_nothing(small_disk: Path) -> None:
     root = Location.parse(small_disk)
     version = storage.create(root / "head", b"old")
     large = bytes(ROOM * 2)
@@ -67,7 +67,7 @@ def test_filesystem_full_disk_is_told_and_changes_nothing(small_disk: Path) -> N
     storage.replace(root / "head", b"new", version)
 
 
-def test_filesystem_full_disk_for_temporary_files_is_told(
+def test_filesystem_full_disk_for_temporary_files_is_reported(
     small_disk: Path, s3_root: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))

@@ -87,7 +87,7 @@ def test_local_replace_in_a_row_never_goes_back_behind_an_acknowledged_version(t
             versions.append(storage.replace(head, b"%d" % number, versions[-1]))
             recording.note(str(number))
             with pytest.raises(Conflict):
-                storage.replace(head, b"late", versions[0])
+                storage.replace(head, b"stale", versions[0])
     for cut in recording.cuts():
         found = cut.tree["head"]
         assert found is not None

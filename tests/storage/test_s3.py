@@ -1,4 +1,4 @@
-"""S3 when the network fails: nothing is lost, nothing is done twice, and what does not pass is told at once."""
+"""S3 when the network fails: nothing is lost, nothing is done twice, and what is not transient is reported at once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, s3_server: S3Server) -> Iterator[
 
 
 @pytest.mark.parametrize("fault", PASSING)
-def test_s3_operations_survive_passing_faults(s3_root: Location, faults: Faults, fault: Fault) -> None:
+def test_s3_operations_survive_transient_faults(s3_root: Location, faults: Faults, fault: Fault) -> None:
     def with_faults(times: int = 2) -> None:
         faults.clear()
         faults.add(fault, times)
@@ -186,9 +186,30 @@ def test_s3_open_random_keeps_little_in_memory(s3_root: Location) -> None:
     content = random.Random(0).randbytes(48 << 20)
     storage.write(s3_root / "a", content)
     with storage.open_random(s3_root / "a") as file:
-        reader = s3_reader.RangeReader(s3_root / "a", file.size(), storage.info(s3_root / "a").version, b"")
+        reader = s3_reader.RangeReader(
+            s3_root / "a", file.size(), storage.info(s3_root / "a").version, b"", keep_blocks=True
+        )
     assert reader.read() == content
     assert len(reader._blocks) <= s3_reader.CACHE_BLOCKS
+
+
+def test_s3_open_random_without_kept_blocks_keeps_what_it_read_ahead(s3_root: Location, faults: Faults) -> None:
+    content = random.Random(1).randbytes(20 << 20)
+    storage.write(s3_root / "a", content)
+    reader = s3_reader.RangeReader(
+        s3_root / "a", len(content), storage.info(s3_root / "a").version, b"", keep_blocks=False
+    )
+    with faults.counting() as requests:
+        found = []
+        while piece := reader.read(900_000):
+            found.append(piece)
+            assert len(reader._blocks) <= s3_reader.AHEAD_BLOCKS + 4
+    assert b"".join(found) == content
+    assert requests["GET"] <= 2 + 20 // 8
+    for start in (3_000_000, 17_000_000, 200_000):
+        reader.seek(start)
+        assert reader.read(10_000) == content[start : start + 10_000]
+    assert len(reader._blocks) <= 2
 
 
 def test_s3_open_random_never_mixes_two_versions(s3_root: Location) -> None:
@@ -298,13 +319,13 @@ def test_s3_listings_go_on_after_a_page(s3_root: Location, monkeypatch: pytest.M
     ],
 )
 @pytest.mark.usefixtures("s3_server")
-def test_s3_missing_bucket_is_told_at_once(faults: Faults, operation: Callable[[Location], object]) -> None:
+def test_s3_missing_bucket_is_reported_at_once(faults: Faults, operation: Callable[[Location], object]) -> None:
     with faults.counting() as requests, pytest.raises(StorageUnavailable, match="there is no bucket 'no-such-bucket'"):
         operation(Location.parse("s3://no-such-bucket/a"))
     assert requests.total() <= 2
 
 
-def test_s3_denied_access_is_told_at_once(s3_root: Location, faults: Faults) -> None:
+def test_s3_denied_access_is_reported_at_once(s3_root: Location, faults: Faults) -> None:
     for operation in (storage.read, storage.exists, storage.list_names, storage.open_random):
         faults.add(Fault.DENIED)
         with faults.counting() as requests, pytest.raises(StorageUnavailable, match=r"denied.*s3:GetObject"):

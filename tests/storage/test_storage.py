@@ -338,7 +338,7 @@ class StorageAgainstADictionary(RuleBasedStateMachine):
         old = self.versions[name]
         self.write(name, content)
         with pytest.raises(Conflict):
-            storage.replace(self.root / name, b"late", old)
+            storage.replace(self.root / name, b"stale", old)
 
     @rule(name=NAMES)
     def remove(self, name: str) -> None:

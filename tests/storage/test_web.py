@@ -114,7 +114,7 @@ def test_web_follows_three_redirects_and_only_to_https(site: Site, tmp_path: Pat
             read(f"{url}/bad/{number}")
 
 
-def test_web_tells_what_the_server_answered(site: Site) -> None:
+def test_web_error_says_what_the_server_answered(site: Site) -> None:
     url, answers = site
     for status in (404, 410):
         answers[f"/{status}"] = says(status)
@@ -132,7 +132,7 @@ def test_web_tells_what_the_server_answered(site: Site) -> None:
         read(f"{url}/gzip")
 
 
-def test_web_tries_again_after_passing_faults(site: Site) -> None:
+def test_web_tries_again_after_transient_faults(site: Site) -> None:
     url, answers = site
 
     def half(request: BaseHTTPRequestHandler) -> None:
@@ -226,12 +226,12 @@ def test_web_connects_to_the_address_that_was_checked(site: Site, monkeypatch: p
     """A name that resolves to another address the second time is resolved once only, also after a redirect."""
     url, answers = site
     port = int(url.rpartition(":")[2])
-    asked = []
+    looked_up = []
     original = socket.getaddrinfo
 
     def getaddrinfo(host: str, *arguments: object, **options: object) -> object:
         if host != "127.0.0.1":  # numbers are not resolved
-            asked.append(host)
+            looked_up.append(host)
         return original(host, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -239,9 +239,9 @@ def test_web_connects_to_the_address_that_was_checked(site: Site, monkeypatch: p
     answers["/a"] = says(200, PHOTO)
     answers["/b"] = says(302, Location="/a")
     assert read(f"https://localhost:{port}/a") == PHOTO
-    assert asked == ["localhost"]
+    assert looked_up == ["localhost"]
     assert read(f"https://localhost:{port}/b") == PHOTO
-    assert asked == ["localhost"] * 3
+    assert looked_up == ["localhost"] * 3
 
 
 def test_web_refuses_a_redirect_to_a_private_address(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +273,7 @@ def test_web_says_that_a_host_does_not_exist() -> None:
 
 
 @pytest.mark.usefixtures("site")
-def test_web_tells_that_nobody_listens() -> None:
+def test_web_error_says_that_nobody_listens() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]

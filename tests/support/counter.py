@@ -14,7 +14,7 @@ ROUNDS = 25
 
 
 def count_up(counter: Location, barrier: Barrier) -> None:
-    """Add one to the number in a file, as often as a round asks, beside others who do the same."""
+    """Add one to the number in a file, once a round, beside others who do the same."""
     barrier.wait()
     for _ in range(ROUNDS):
         done = False

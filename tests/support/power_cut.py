@@ -209,7 +209,7 @@ def _describe(step: _Step) -> str:
 
 
 class _Recorder(Disk):
-    """Does what it is asked, and notes it if it is below the root."""
+    """Does each call, and records it if it is below the root."""
 
     def __init__(self, root: Path) -> None:
         self._path = root

@@ -1,4 +1,4 @@
-"""A web server that answers as a test tells it to: what a proxy or a broken connection does cannot be had from ours."""
+"""A web server that answers as a test sets it to: what a proxy or a broken connection does cannot be had from ours."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Fault(Enum):
     DROPPED_BEFORE = "the connection ends before the server has seen it"
     DROPPED_AFTER = "carried out, but the connection ends without an answer"
     TRUNCATED = "carried out, but half of the answer's body is missing (all of an answer without one)"
-    SLOW = "carried out, but answered late"
+    SLOW = "carried out, but answered slowly"
 
 
 _CODES = {

@@ -48,7 +48,7 @@ def fit_on_catalogue(
     """
     photos = list(itertools.islice(_photos(catalogue, seed, progress), sample))
     if len(photos) < 2:
-        raise BadCatalogue(f"{catalogue.root} has {len(photos)} readable photos; a model needs at least 2")
+        raise BadCatalogue(f"{catalogue.location.shown} has {len(photos)} readable photos; a model needs at least 2")
     save(fit(np.stack(photos), name=name, seed=seed), folder)
 
 
@@ -57,7 +57,7 @@ def _photos(catalogue: Catalogue, seed: int, progress: Callable[[int], None]) ->
     entries = [row for row in itertools.islice(catalogue, MAX_ROWS_DRAWN_FROM) if isinstance(row, Entry)]
     for index in np.random.default_rng(seed).permutation(len(entries)):
         try:
-            photo = decode(read_photo(entries[index].photo, catalogue.root), DEFAULT_INPUT_PX)
+            photo = decode(read_photo(entries[index].photo, catalogue.location), DEFAULT_INPUT_PX)
         except UndecodableImage:
             continue
         progress(1)

@@ -36,12 +36,7 @@ static uint64_t weighted(const uint64_t *query, const uint64_t *row, int words, 
 
 static uint64_t weighted_within(const uint64_t *query, const uint64_t *rows, size_t n, int words,
                                 const uint64_t *weights, uint64_t limit, uint64_t *out) {
-    uint64_t within_limit = 0;
-    for (size_t i = 0; i < n; i++) {
-        out[i] = weighted(query, rows + i * (size_t)words, words, weights);
-        within_limit |= (uint64_t)(out[i] <= limit) << i;
-    }
-    return within_limit;
+    return each_weighted_within(weighted, query, rows, n, words, weights, limit, out);
 }
 
 static inline uint64_t short_distance(const uint64_t *query, const uint64_t *row, int words) {

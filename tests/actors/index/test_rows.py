@@ -295,7 +295,7 @@ def test_rows_let_threads_read_while_a_writer_applies() -> None:
                     assert (held == ~gone).all()
                     assert snapshot.image_ids(found[held]) == [ids[number] for number in np.flatnonzero(held)]
                     code = np.frombuffer(make_row("1", int(generation))["short"], np.uint64)
-                    query = hamming.Query(code, snapshot.codes.long[found[held][0]], 400, 400, (1, 1))
+                    query = hamming.KernelQuery(code, snapshot.codes.long[found[held][0]], 400, 400, (1, 1))
                     (answer,) = hamming.two_phase([query], snapshot.codes, snapshot.visible)
                     assert not answer.short.any()
                     assert sorted(answer.rows.tolist()) == sorted(found[held].tolist())

@@ -50,8 +50,8 @@ def test_visible_slots_agree_with_a_set(actions: list[tuple[bool, set[int]]], co
         visible = slots.freeze(count)
         assert visible is not None
         assert len(visible) == -(-count // 64)
-        asked = np.arange(-1, count + 70)
-        assert np.flatnonzero(is_visible(visible, count, asked)).tolist() == [slot + 1 for slot in sorted(shown)]
+        every = np.arange(-1, count + 70)
+        assert np.flatnonzero(is_visible(visible, count, every)).tolist() == [slot + 1 for slot in sorted(shown)]
 
 
 def test_visible_slots_freeze_to_nothing_when_all_are_visible() -> None:

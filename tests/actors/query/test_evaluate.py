@@ -139,8 +139,8 @@ def meets(condition: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
         return value in condition["in"]
     if field == "title":
         words = [word.lower() for word in re.findall(r"\w+", value)]
-        asked = [word.lower() for word in re.findall(r"\w+", condition["matches"])]
-        return all(any(word.startswith(beginning) for word in words) for beginning in asked)
+        beginnings = [word.lower() for word in re.findall(r"\w+", condition["matches"])]
+        return all(any(word.startswith(beginning) for word in words) for beginning in beginnings)
     return is_within(value, condition, datetime.fromisoformat if field == "created_at" else lambda bound: bound)
 
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from lookalike.actors.query.filters import MAX_VALUES, Filter, Filters
-from lookalike.ingest.attributes import FilterKind, names_filtered
+from lookalike.ingest.attributes import FilterKind, max_chars, names_filtered
 
 ADAPTER: TypeAdapter[tuple[Filter, ...]] = TypeAdapter(Filters)
 
@@ -59,6 +59,11 @@ def test_filters_that_are_refused(filters: list[object], message: str) -> None:
 
 def test_filters_that_are_taken() -> None:
     ADAPTER.validate_python([nested(3), {"any": [{"field": "price", "lt": 1}] * 20}])
+
+
+def test_filters_take_the_longest_value_that_a_field_can_hold() -> None:
+    for field in names_filtered(FilterKind.VALUES, FilterKind.TREE):
+        ADAPTER.validate_python([{"field": field, "in": ["x" * max_chars([field])]}])
 
 
 @pytest.mark.parametrize("field", ["image_id", *names_filtered(FilterKind.VALUES, FilterKind.TREE)])

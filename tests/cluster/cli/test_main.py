@@ -28,13 +28,14 @@ COMMANDS = list(_commands(main))
 
 
 def test_main_has_the_commands_of_the_contract() -> None:
-    contract = {"demo", "sample", "encode", "serve", "search", "status", "model", "model fit", "store", "store upgrade"}
+    of_store = {"store", "store upgrade", "store versions", "store switch", "store clean"}
+    contract = {"demo", "sample", "encode", "serve", "search", "status", "model", "model fit", *of_store}
     assert {" ".join(path) for path in COMMANDS} == {"", *contract}
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_help_answers_without_a_heavy_import(path: tuple[str, ...]) -> None:
-    """In a process of its own, as a user would ask; what was imported is printed at its end."""
+    """In a process of its own; what was imported is printed at its end."""
     code = f"""
 import atexit, sys
 atexit.register(lambda: print("heavy:", {HEAVY} & set(sys.modules)))

@@ -1,4 +1,4 @@
-"""The commands that ask a server: what they print, and what they send."""
+"""The commands for a running server: what they print, and what they send."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.replies import Replies, replying
 
+from lookalike.actors.query.query import MAX_COUNT
 from lookalike.cluster.cli.main import main
 from lookalike.cluster.cli.query import bits, percent
 
@@ -34,6 +35,12 @@ STATUS = {
         {"name": "default", "model": "m-1", "rows": 7, "shards": [SHARD, SHARD | {"last_error": "bucket 3 is damaged"}]}
     ],
 }
+
+
+def test_search_takes_as_many_hits_as_the_server(server: Replies) -> None:
+    server.answer(ANSWER)
+    assert CliRunner().invoke(main, ["search", "a/1", "--count", f"{MAX_COUNT}", "--url", server.url]).exit_code == 0
+    assert CliRunner().invoke(main, ["search", "a/1", "--count", f"{MAX_COUNT + 1}"]).exit_code == 2
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support.stores import write_spec
+from support.stores import new_collection, rows_of, write_spec
 from support.version_one import StoreOfVersionOne, codes_of
 
 from lookalike.cluster.cli.main import main
@@ -77,3 +78,16 @@ def test_store_upgrade_without_lance_says_what_to_install(tmp_path: Path, old: S
     assert done.returncode == 1
     assert "pip install 'lookalike[upgrade]'" in done.stderr
     assert (old.folder / "head").exists()
+
+
+def test_store_clean_removes_old_drafts_and_nothing_else(tmp_path: Path) -> None:
+    collection = new_collection(tmp_path / "store")
+    collection.put(rows_of(["a"]))
+    old, young = (tmp_path / "store" / f".draft.{letter * 32}" for letter in "ab")
+    for draft in (old, young):
+        draft.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    result = CliRunner().invoke(main, ["store", "clean", str(tmp_path / "store")])
+    assert (result.exit_code, result.stderr) == (0, "1 drafts and unfinished uploads removed\n")
+    assert (old.exists(), young.exists()) == (False, True)
+    assert list(collection.find(["a"])) == ["a"]

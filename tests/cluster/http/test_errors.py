@@ -17,7 +17,7 @@ from support.collections import Served
 import lookalike
 from lookalike.cluster.http.app import create_app
 from lookalike.cluster.http.errors import INTERNAL, meaning_of, root_of
-from lookalike.errors import DiskFull, LookalikeError, StoreUnavailable, UndecodableImage
+from lookalike.errors import DiskFull, LookalikeError, StorageUnavailable, StoreUnavailable, UndecodableImage
 
 # Raised where no request is answered: by commands, jobs, the client, and before the server listens.
 NEVER_REACH_HTTP = {
@@ -69,15 +69,16 @@ def test_error_that_ray_wraps_is_the_one_that_was_raised() -> None:
         assert root_of(error) is cause
 
 
-def test_errors_are_rendered_without_a_stack_trace(tmp_path: Path) -> None:
+def test_errors_are_rendered_without_a_stack_trace_or_a_location(tmp_path: Path) -> None:
     served = Served(tmp_path, ["a"])
-    wrapped = RayTaskError("put", "Traceback: secret", DiskFull("the disk is full"), pid=1, ip="127.0.0.1")
+    wrapped = RayTaskError("put", "Traceback: secret", DiskFull("cannot write /secret/a"), pid=1, ip="127.0.0.1")
     app = create_app(served.state)
     cases: list[tuple[Exception, int, str]] = [
         (wrapped, 507, "disk_full"),
         (wrapped.as_instanceof_cause(), 507, "disk_full"),
-        (StoreUnavailable("the manifest is damaged"), 503, "store_unavailable"),
+        (StoreUnavailable("s3://secret/manifest.json is damaged"), 503, "store_unavailable"),
         (RayTaskError("put", "Traceback: secret", KeyError("secret"), pid=1, ip="127.0.0.1"), 500, "internal"),
+        (StorageUnavailable("cannot read s3://secret/head.json"), 503, "storage_unavailable"),
         (KeyError("secret"), 500, "internal"),
         (ActorDiedError(), 503, "unavailable"),
     ]

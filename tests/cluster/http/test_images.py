@@ -80,7 +80,7 @@ def test_bad_ids_are_refused_on_every_route(http: AsgiClient, image_id: str) -> 
     if not reason:
         return
     assert http.post("/v1/collections/default/search", json={"image_id": image_id}).status_code == 422
-    if not image_id or "between slashes" in reason:  # no client can ask for the path of such an id
+    if not image_id or "between slashes" in reason:  # no client can request the path of such an id
         return
     url = f"{URL}/{quote(image_id, safe='')}"
     assert http.put(url, json={"image": IMAGE}).status_code == 422

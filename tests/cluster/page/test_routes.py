@@ -1,11 +1,14 @@
-"""The page's routes: every file of the page is served, and every script that a script imports."""
+"""The page: every file of it is served, every script that a script imports, and its limits are the server's."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from lookalike.actors.query.query import DEFAULT_COUNT, MAX_COUNT, MAX_WEIGHT
 from lookalike.cluster.page.routes import FILES
+from lookalike.ingest.attributes import MAX_ID_CHARS, max_chars
+from lookalike.ingest.photos.decode import MAX_BYTES
 
 STATIC = Path(__file__).parents[3] / "cluster" / "page" / "static"
 
@@ -18,3 +21,17 @@ def test_routes_serve_every_file_that_the_page_names() -> None:
     for path in STATIC.iterdir():
         for name in re.findall(r'from "\.(/[\w.]+)"|(?:src|href)="(/[\w.]+)"', path.read_text()):
             assert "".join(name) in FILES
+
+
+def test_page_has_the_limits_of_the_server() -> None:
+    page = (STATIC / "index.html").read_text()
+    inputs = {
+        name: field for field in re.findall(r"<input [^>]*>", page) for name in re.findall(r'name="(\w+)"', field)
+    }
+    assert f'maxlength="{MAX_ID_CHARS}"' in inputs["id"]
+    assert f'maxlength="{max_chars(["group"])}"' in inputs["group"]
+    assert f'min="1" max="{MAX_COUNT}" step="1" value="{DEFAULT_COUNT}"' in inputs["count"]
+    assert f"const MAX_WEIGHT = {MAX_WEIGHT};" in (STATIC / "view.js").read_text()
+    max_photo_bytes = re.search(r"const MAX_PHOTO_BYTES = (\w+);", (STATIC / "photo.js").read_text())
+    assert max_photo_bytes is not None
+    assert float(max_photo_bytes[1]) == MAX_BYTES

@@ -11,9 +11,11 @@ pytest.importorskip("keras", reason="needs the cpu or gpu extra")
 from PIL import Image
 from support.models import boxes
 
+from lookalike import storage
 from lookalike.errors import BadCatalogue
 from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.model.saved_model import load
+from lookalike.storage import Location
 from lookalike.training.unsupervised.from_catalogue import fit_on_catalogue
 
 
@@ -35,6 +37,14 @@ def test_fit_on_catalogue_passes_over_what_cannot_be_read(tmp_path: Path) -> Non
     one, again = load(tmp_path / "one"), load(tmp_path / "again")
     assert one.spec == again.spec
     assert "fitted on 12 photos" in one.card
+
+
+def test_fit_on_catalogue_fits_the_same_model_to_photos_on_s3(s3_root: Location, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 6, unreadable=1)
+    storage.copy_tree(Location.parse(tmp_path / "photos"), s3_root / "photos")
+    for number, catalogue in enumerate((tmp_path / "photos", s3_root / "photos")):
+        fit_on_catalogue(Catalogue.open(catalogue), tmp_path / f"model-{number}")
+    assert load(tmp_path / "model-0").spec == load(tmp_path / "model-1").spec
 
 
 def test_fit_on_catalogue_needs_two_photos(tmp_path: Path) -> None:

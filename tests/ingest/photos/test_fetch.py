@@ -59,7 +59,7 @@ def test_source_state_changes_with_the_file(tmp_path: Path) -> None:
         source_state("a.png", tmp_path)
 
 
-def test_source_state_of_a_url_asks_nobody() -> None:
+def test_source_state_of_a_url_sends_no_request() -> None:
     url = "https://nobody.invalid/a.jpg?v=2"
     assert source_state(url, Path("/")).identity == url
 
@@ -145,7 +145,7 @@ def test_photo_reader_gives_up_a_host_that_does_not_answer_and_tries_it_again(
     assert eager.read("a.jpg") == b"photo"
 
 
-def test_photo_reader_goes_on_asking_where_refusals_are_quick(s3_root: Location, faults: Faults) -> None:
+def test_photo_reader_goes_on_reading_where_refusals_are_quick(s3_root: Location, faults: Faults) -> None:
     storage.write(s3_root / "a.jpg", b"photo")
     reader = PhotoReader(s3_root, pause_s=1e9)
     for name in ["missing.jpg", "s3://bucket-that-is-not-there/a.jpg"] * (MAX_FAILURES + 1):

@@ -1,4 +1,4 @@
-"""Ids that come twice in a table."""
+"""`CatalogueTable`: ids that come twice."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from lookalike.ingest.catalogue.catalogue import Catalogue, Entry, Problem
 from lookalike.ingest.catalogue.table import _Seen
 
 
-def test_table_reports_an_id_that_comes_twice_and_keeps_the_first(tmp_path: Path) -> None:
+def test_catalogue_table_reports_an_id_that_comes_twice_and_keeps_the_first(tmp_path: Path) -> None:
     first, second, other = Catalogue.open(table(tmp_path, "image_id,file\n1,a.jpg\n1,b.jpg\n2,c.jpg\n"))
     assert isinstance(first, Entry)
     assert isinstance(second, Problem)

@@ -102,5 +102,5 @@ def test_problem_shows_no_password_and_no_signature(tmp_path: Path) -> None:
 
 
 def test_columns_are_all_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "catalogue.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "catalogue.md").read_text()
     assert {name for name in COLUMNS if f"`{name}`" not in page} == set()
