@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ray.actor import ActorHandle
 
 from lookalike.actors.restart import load
-from lookalike.errors import StoreUnavailable
+from lookalike.errors import LookalikeError
 from lookalike.ingest.attributes import Attributes
 from lookalike.ingest.store.collection import Collection, alias
 from lookalike.ingest.store.housekeeping import Housekeeping
@@ -22,6 +22,16 @@ from lookalike.model.descriptor import Descriptors
 from lookalike.storage import Location
 
 logger = logging.getLogger(__name__)
+
+
+class CollectionMovedError(LookalikeError):
+    """Another model version of the collection is served by now. Arguments: the collection, that version."""
+
+    def __str__(self) -> str:
+        return (
+            "the collection {!r} has moved to the model version {}, so this server takes no more changes; start it "
+            "again to serve that version, then send the change again"
+        ).format(*self.args)
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class Writer:
 
         Raises
         ------
-        StoreUnavailable
+        CollectionMovedError
             Another model version is served by now.
         StorageUnavailable
             What was sent may be stored or not, or in part. The same again does no harm.
@@ -93,10 +103,7 @@ class Writer:
     def _check_served(self) -> None:
         served = alias(self._collection.root, self._collection.name)
         if served != self._collection.version:
-            raise StoreUnavailable(
-                f"the collection {self._collection.name!r} has moved to the model version {served}, so this server "
-                f"takes no more changes; start it again to serve that version, then send the change again"
-            )
+            raise CollectionMovedError(self._collection.name, served)
 
 
 class WriterActor(Writer):

@@ -88,7 +88,7 @@ def serving(settings: Settings) -> Iterator[str]:
     Starts a Ray of its own on loopback, with token authentication; stops it, and only it, at the end.
     """
     opened, unavailable = open_collections(settings.root)
-    plans = [_plan(collection, settings) for collection in opened.values()]
+    plans = [plan_of(collection, settings) for collection in opened.values()]
     check_port(settings.host, settings.port)
     with tempfile.TemporaryDirectory(prefix="lookalike-") as scratch:
         os.environ.update(_environment(Path(scratch)))
@@ -125,7 +125,14 @@ def _start_ray() -> None:
         raise RayFailed(str(error)) from error
 
 
-def _plan(collection: Collection, settings: Settings) -> Plan:
+def plan_of(collection: Collection, settings: Settings) -> Plan:
+    """Decide into how many shards a collection is cut, and how many replicas they have.
+
+    Raises
+    ------
+    BadPlan
+        More shards are asked for than there are buckets.
+    """
     buckets = collection.manifest.buckets
     shards = settings.shards or min(-(-_rows(collection) // ROWS_PER_SHARD) or 1, buckets)
     try:

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from lookalike.actors.writer import CollectionMovedError
 from lookalike.cluster.coordinator.batching import OverloadedError
 from lookalike.cluster.coordinator.collection import EncoderUnavailableError, PhotoGoneError, UnknownComponentError
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError, ShardUnavailableError
@@ -63,6 +64,7 @@ MEANINGS: Mapping[type[Exception], Meaning] = {
     ReplicaLostError: Meaning(503, "shard_unavailable"),
     EncoderUnavailableError: Meaning(503, "encoder_unavailable"),
     WriterUnavailableError: Meaning(503, "writer_unavailable"),
+    CollectionMovedError: Meaning(503, "collection_moved", "collection"),
     CollectionUnavailableError: Meaning(503, "collection_unavailable", "collection"),
     StorageUnavailable: Meaning(503, "storage_unavailable", message=_STORE_DOWN),
     StoreUnavailable: Meaning(503, "store_unavailable", message=_STORE_DOWN),

@@ -20,8 +20,8 @@ from lookalike import storage
 from lookalike.actors.placement import Plan, cut
 from lookalike.actors.shard import Shard
 from lookalike.actors.supervisor import NAMESPACE, _place
-from lookalike.actors.writer import NewImage, Writer, find_writer
-from lookalike.errors import StorageUnavailable, StoreUnavailable
+from lookalike.actors.writer import CollectionMovedError, NewImage, Writer, find_writer
+from lookalike.errors import StorageUnavailable
 from lookalike.ingest.attributes import Attributes
 from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.photos import UPLOADS
@@ -71,9 +71,9 @@ def test_writer_refuses_what_comes_after_the_alias_moved(
 ) -> None:
     writer.put([image("a", "before")])
     other_version(collection, tmp_path / "other").publish()
-    with pytest.raises(StoreUnavailable, match=r"moved to the model version tiny-1-.*start it again"):
+    with pytest.raises(CollectionMovedError, match=r"moved to the model version tiny-1-.*start it again"):
         writer.put([image("a", "after")])
-    with pytest.raises(StoreUnavailable, match="moved"):
+    with pytest.raises(CollectionMovedError, match="moved"):
         writer.delete(["a"])
     assert titles(collection) == {"a": "before"}
 
@@ -91,7 +91,7 @@ def test_writer_does_not_acknowledge_what_it_committed_after_the_alias_moved(
 
     writer = Writer(collection.root, collection.name, collection.version)
     writer._collection = Slow(collection.root, collection.name, collection.version)
-    with pytest.raises(StoreUnavailable, match="moved"):
+    with pytest.raises(CollectionMovedError, match="moved"):
         writer.put([image("a", "between")])
 
 
@@ -203,7 +203,7 @@ def _is_ready(actor: ActorHandle) -> bool:
 
 def test_writer_actor_says_that_the_collection_has_moved(placed: Placed, tmp_path: Path) -> None:
     other_version(placed.collection, tmp_path / "other").publish()
-    with pytest.raises(StoreUnavailable, match="moved to the model version") as refused:
+    with pytest.raises(CollectionMovedError, match="moved to the model version") as refused:
         ray.get(placed.writer.put.remote([image("a")]))
     assert isinstance(refused.value, RayTaskError)
 

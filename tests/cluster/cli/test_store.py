@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.encoders import HashEncoder
 from support.stores import new_collection, rows_of, write_spec
 from support.version_one import StoreOfVersionOne, codes_of
 
 from lookalike.cluster.cli.main import main
+from lookalike.cluster.deploy import encode
+from lookalike.ingest.store.collection import Collection
+from lookalike.storage import Location
 
 
 @pytest.fixture
@@ -91,3 +95,47 @@ def test_store_clean_removes_old_drafts_and_nothing_else(tmp_path: Path) -> None
     assert (result.exit_code, result.stderr) == (0, "1 drafts and unfinished uploads removed\n")
     assert (old.exists(), young.exists()) == (False, True)
     assert list(collection.find(["a"])) == ["a"]
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Collection:
+    """A collection of which a second model version is begun."""
+    collection = new_collection(tmp_path / "new", 2)
+    collection.put(rows_of(["a", "b"]))
+    model = Location.parse(write_spec(tmp_path / "other", arrays="1" * 64))
+    Collection.create(collection.root, collection.name, model, 2)
+    return collection
+
+
+def test_store_versions_lists_them_and_says_which_is_served(served: Collection) -> None:
+    done = CliRunner().invoke(main, ["store", "versions", str(served.root)])
+    assert done.exit_code == 0, done.output
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert ["default", served.version, "served", "2 images"] in lines
+    assert [line[2:] for line in lines if line[1] != served.version] == [["-", "0 images"]]
+    as_json = json.loads(CliRunner().invoke(main, ["store", "versions", str(served.root), "--json"]).stdout)
+    described = {one["version"]: one for one in as_json["collections"]["default"]}
+    assert described[served.version] == {"version": served.version, "served": True, "images": 2, "error": ""}
+    assert len(described) == 2
+
+
+def test_store_versions_and_switch_say_what_there_is_not(served: Collection, tmp_path: Path) -> None:
+    for arguments, words in (
+        (["versions", str(tmp_path / "none")], "no collection in"),
+        (["versions", str(served.root), "--collection", "shoes"], "no collection 'shoes'"),
+        (["switch", str(served.root), "tiny-9"], "no model version tiny-9"),
+        (["switch", str(served.root), "tiny-9", "--collection", "shoes"], "no collection 'shoes'"),
+    ):
+        done = CliRunner().invoke(main, ["store", *arguments])
+        assert (done.exit_code, words in done.output) == (1, True), done.output
+    for arguments in (["switch", str(served.root), "x", "--collection", "No Name"], ["versions", "https://a.example"]):
+        assert CliRunner().invoke(main, ["store", *arguments]).exit_code == 2
+
+
+def test_store_switch_to_the_version_that_is_served_does_nothing(
+    served: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "_encoder_of", lambda _: HashEncoder())
+    done = CliRunner().invoke(main, ["store", "switch", str(served.root), served.version, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {"served": served.version, "encoded": 0, "deleted": 0, "left_out": 0}

@@ -15,7 +15,7 @@ from support.encoders import HashEncoder
 from support.stores import new_collection, rows_of, titles, write_spec
 
 from lookalike import storage
-from lookalike.actors.writer import NewImage, Writer
+from lookalike.actors.writer import CollectionMovedError, NewImage, Writer
 from lookalike.cluster.deploy import encode as module
 from lookalike.cluster.deploy.encode import (
     VersionDescription,
@@ -184,7 +184,7 @@ def test_switch_version_takes_what_was_acknowledged_while_the_alias_moved(
     def publish_between_two_writes(collection: Collection) -> None:
         put("just before")
         publish(collection)
-        with pytest.raises(StoreUnavailable, match="moved to the model version"):
+        with pytest.raises(CollectionMovedError, match="moved to the model version"):
             put("just after")
 
     monkeypatch.setattr(Collection, "publish", publish_between_two_writes)

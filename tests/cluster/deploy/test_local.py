@@ -1,0 +1,79 @@
+"""What is served of a store that is partly broken, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from support.stores import new_collection, rows_of
+from support.unreachable import unreachable
+
+from lookalike.cluster.deploy import local
+from lookalike.cluster.deploy.local import BadPlan, PortTaken, check_port, open_collections, plan_of
+from lookalike.cluster.settings import Settings
+from lookalike.errors import StoreUnavailable
+from lookalike.ingest.store.collection import Collection
+from lookalike.storage import Location
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Collection:
+    collection = new_collection(tmp_path, 4)
+    collection.put(rows_of([str(n) for n in range(40)]))
+    return collection
+
+
+def test_open_collections_leaves_out_what_is_broken_with_its_reason(collection: Collection, tmp_path: Path) -> None:
+    for name in ("no-manifest", "no-model", "bad-alias", "out-of-reach"):
+        new_collection(tmp_path, 2, name)
+    version = collection.version
+    (tmp_path / "no-manifest" / version / "manifest.json").unlink()
+    (tmp_path / "no-model" / version / "model" / "model.json").write_text("{")
+    (tmp_path / "bad-alias" / "alias").write_text("../..")
+    with unreachable(tmp_path / "out-of-reach" / version / "manifest.json"):
+        opened, unavailable = open_collections(collection.root)
+    assert opened.keys() == {"default"}
+    assert unavailable.keys() == {"no-manifest", "no-model", "bad-alias", "out-of-reach"}
+    assert "manifest.json is missing" in unavailable["no-manifest"]
+    assert "model.json is damaged" in unavailable["no-model"]
+    assert "alias is damaged" in unavailable["bad-alias"]
+    assert "cannot read" in unavailable["out-of-reach"]
+
+
+def test_open_collections_refuses_a_store_with_nothing_to_serve(collection: Collection, tmp_path: Path) -> None:
+    (collection.folder / "alias").path.write_text("?")
+    with pytest.raises(StoreUnavailable, match="alias is damaged"):
+        open_collections(collection.root)
+    with pytest.raises(StoreUnavailable, match="holds no collection; make one with `lookalike encode`"):
+        open_collections(Location.parse(tmp_path / "empty"))
+
+
+def test_check_port_refuses_one_that_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(PortTaken, match="choose another --port"):
+            check_port("127.0.0.1", taken.getsockname()[1])
+        free = taken.getsockname()[1]
+    check_port("127.0.0.1", free)
+
+
+def settings(collection: Collection, **values: int) -> Settings:
+    return Settings.model_validate({"store": str(collection.root), **values})
+
+
+def test_plan_has_a_shard_for_every_so_many_rows(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    for rows_per_shard, shards in ((40, 1), (39, 2), (14, 3), (1, 4)):
+        monkeypatch.setattr(local, "ROWS_PER_SHARD", rows_per_shard)
+        assert len(plan_of(collection, settings(collection)).shards) == shards
+    plan = plan_of(collection, settings(collection, shards=2, replicas=3))
+    assert (plan.shards, plan.replicas) == (((0, 1), (2, 3)), 3)
+    with pytest.raises(BadPlan, match="'default': 5 shards cannot share 4 buckets"):
+        plan_of(collection, settings(collection, shards=5))
+
+
+def test_plan_is_made_without_the_bucket_whose_head_is_damaged(collection: Collection) -> None:
+    collection.buckets[2].head_location.path.write_text("{")
+    plan = plan_of(collection, settings(collection))
+    assert plan.shards == ((0, 1, 2, 3),)
