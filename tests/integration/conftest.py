@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from support.processes import Server, lookalike, running
+from support.s3 import faults, s3_root, s3_server
+from support.stores import collection_in
 
-from lookalike.ingest.store.collection import Collection
 from lookalike.model.encoder import Encoder
-from lookalike.storage import Location
+
+__all__ = ["faults", "s3_root", "s3_server"]
 
 IMAGES = 240
 
@@ -42,7 +44,7 @@ def store(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def encoder(store: Path) -> Encoder:
     """The store's model, in this process."""
-    return Encoder(Collection.open(Location.parse(store), "default").model_location.path)
+    return Encoder(collection_in(store).model_location.path)
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.processes import START_S, free_port, lookalike
-from support.stores import new_collection, rows_of, write_spec
-
-from lookalike.ingest.store.collection import Collection
-from lookalike.storage import Location
+from support.stores import collection_in, new_collection, rows_of, write_spec
 
 pytestmark = pytest.mark.integration
 
@@ -41,9 +38,7 @@ def test_serve_and_demo_refuse_a_port_in_use(small: Path) -> None:
 
 def test_serve_refuses_a_model_that_does_not_fit_the_store(small: Path, sample: Path, tmp_path: Path) -> None:
     other = write_spec(tmp_path / "other", name="other", arrays="1" * 64)
-    shutil.copy(
-        other / "model.json", Collection.open(Location.parse(small), "default").model_location.path / "model.json"
-    )
+    shutil.copy(other / "model.json", collection_in(small).model_location.path / "model.json")
     done = lookalike("serve", "--store", str(small), "--port", str(free_port()), check=False)
     assert done.returncode == 1
     assert "'default'" in done.stderr

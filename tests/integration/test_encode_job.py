@@ -1,10 +1,11 @@
-"""The encoding job: killed, repeated, and fed with broken photos."""
+"""The encoding job as users run it: killed, repeated, fed with broken photos, and with another model."""
 
 from __future__ import annotations
 
 import csv
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,98 +14,86 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from support.models import tiny_model
 from support.photos import png_header
 from support.processes import lookalike
+from support.stores import collection_in, titles
 
-from lookalike.errors import StoreUnavailable
-from lookalike.ingest.catalogue.catalogue import Catalogue
-from lookalike.ingest.encode import EncodeJob, Report
+from lookalike import storage
+from lookalike.errors import LookalikeError
 from lookalike.ingest.photos.decode import decode
-from lookalike.ingest.photos.fetch import read_photo
-from lookalike.ingest.store.collection import Collection
-from lookalike.ingest.store.rows import SCHEMA
+from lookalike.ingest.store.collection import Collection, alias
+from lookalike.ingest.store.rows import SCHEMA, codes_array
 from lookalike.model.encoder import Encoder
+from lookalike.model.saved_model import save
 from lookalike.storage import Location
 
 pytestmark = pytest.mark.integration
 
 
-def contents(root: Path) -> pa.Table:
-    """Every row of a collection, by id."""
-    collection = opened(root)
-    names = [name for name in SCHEMA.names if name != "sequence"]
-    tables = []
+def contents(collection: Collection) -> pa.Table:
+    """Every row of a collection, by id, but for the times and numbers of its commits."""
+    tables = [SCHEMA.empty_table()]
     for bucket in collection.buckets:
-        keys = np.concatenate([b["key"].to_numpy() for b in bucket.changes(bucket.head(), 0, ["key"], _fail)] or [[]])
-        tables.append(bucket.look_up(np.unique(keys.astype(np.uint64)), names)[1])
-    return pa.concat_tables(tables).sort_by("image_id")
+        batches = bucket.changes(bucket.head(), 0, SCHEMA.names, lambda error: pytest.fail(str(error)))
+        tables.extend(pa.Table.from_batches([batch]) for batch in batches)
+    return pa.concat_tables(tables).sort_by("image_id").drop_columns(["sequence", "stamp"])
 
 
-def opened(root: Path) -> Collection:
-    return Collection.open(Location.parse(root), "default")
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that encodes quickly."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    save(tiny_model(), folder)
+    return folder
 
 
-def new(root: Path, like: Path) -> Collection:
-    """An empty collection of another's model."""
-    return Collection.create(Location.parse(root), "default", opened(like).model_location)
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "lookalike.cluster.cli.main", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def run(photos: Path, collection: Collection, encoder: Encoder) -> Report:
-    return EncodeJob(Catalogue.open(photos), collection, encoder, encoder.spec.input_px).run()
-
-
-def _fail(error: Exception) -> None:
-    raise error
-
-
-def test_killed_and_started_again_equals_undisturbed(sample: Path, store: Path, tmp_path: Path) -> None:
-    model = opened(store).model_location
-    killed = tmp_path / "killed"
-    arguments = [str(sample), "--store", str(killed), "--model", str(model), "--buckets", "5", "--commit-every", "20"]
-    job = subprocess.Popen(
-        [sys.executable, "-m", "lookalike.cluster.cli.main", "encode", *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    expected = contents(store)
-    while not 0 < (done := _count(killed)) < len(expected):
-        assert job.poll() is None, "the job ended before it could be killed"
-        time.sleep(0.05)
-    job.kill()
-    job.wait()
-    again = json.loads(lookalike("encode", *arguments, "--json").stdout)
-    assert again["unchanged"] >= done
-    assert again["encoded"] + again["unchanged"] == len(expected)
-    assert again["encoded"] > 0
-    assert contents(killed).equals(expected)
-
-
-def _count(root: Path) -> int:
+def count(root: Path) -> int:
     try:
-        return opened(root).count()
-    except StoreUnavailable:
+        return collection_in(root).count()
+    except LookalikeError:  # it is not made yet
         return 0
 
 
-def test_second_run_changes_nothing_and_changed_photos_are_encoded_again(
-    sample: Path, store: Path, encoder: Encoder, tmp_path: Path
+def until_begun(root: Path, job: subprocess.Popen[str], images: int) -> int:
+    while not 0 < (done := count(root)) < images:
+        assert job.poll() is None, "the job ended before it could be stopped"
+        time.sleep(0.02)
+    return done
+
+
+def test_encode_that_was_killed_or_stopped_goes_on_and_ends_as_if_undisturbed(
+    sample: Path, store: Path, tmp_path: Path
 ) -> None:
-    photos = tmp_path / "photos"
-    shutil.copytree(sample, photos)
-    own = new(tmp_path / "store", store)
-    first, heads = run(photos, own, encoder), [bucket.head() for bucket in own.buckets]
-    second = run(photos, own, encoder)
-    assert (second.encoded, second.unchanged) == (0, first.encoded)
-    assert [bucket.head() for bucket in own.buckets] == heads
-    with (photos / "catalog.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    shutil.copy(photos / rows[0]["file"], photos / rows[-1]["file"])
-    assert run(photos, own, encoder).encoded == 1
-    codes = {row["image_id"]: row["long"] for row in contents(tmp_path / "store").to_pylist()}
-    assert codes[rows[0]["image_id"]] == codes[rows[-1]["image_id"]]
+    """Kill -9 first, then Ctrl-C, which takes seconds and says so in a word."""
+    model = str(collection_in(store).model_location.path)
+    root = tmp_path / "killed"
+    arguments = [str(sample), "--store", str(root), "--model", model, "--buckets", "5", "--commit-every", "20"]
+    expected = contents(collection_in(store))
+    job = start("encode", *arguments)
+    done = until_begun(root, job, len(expected))
+    job.kill()
+    job.wait()
+    job = start("encode", *arguments)
+    while count(root) <= done:
+        assert job.poll() is None, "the job ended before it could be stopped"
+        time.sleep(0.02)
+    job.send_signal(signal.SIGINT)
+    _, said = job.communicate(timeout=30)
+    assert (job.returncode, "Error: stopped" in said, "Traceback" in said) == (1, True, False), said
+    done = count(root)
+    again = json.loads(lookalike("encode", *arguments, "--json").stdout)
+    assert again["unchanged"] >= done
+    assert again["encoded"] + again["unchanged"] == len(expected)
+    assert contents(collection_in(root)).equals(expected)
 
 
-def test_broken_photos_are_listed_and_stop_nothing(sample: Path, store: Path, encoder: Encoder, tmp_path: Path) -> None:
+def test_encode_leaves_broken_photos_out_and_says_why(sample: Path, model: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     good = sorted((sample / "images").rglob("*.jpg"))[:3]
@@ -116,23 +105,73 @@ def test_broken_photos_are_listed_and_stop_nothing(sample: Path, store: Path, en
     (photos / "empty.jpg").write_bytes(b"")
     (photos / "bomb.png").write_bytes(png_header(30_000, 30_000))
     (photos / "large.jpg").write_bytes(whole + bytes(30_000_000))
-    own = new(tmp_path / "store", store)
-    report = run(photos, own, encoder)
-    assert (report.encoded, len(report.problems)) == (3, 5)
-    lines = [json.loads(line) for line in own.report_location.path.read_text().splitlines()]
+    root = tmp_path / "store"
+    report = json.loads(lookalike("encode", str(photos), "--store", str(root), "--model", str(model), "--json").stdout)
+    assert (report["encoded"], report["left_out"]) == (3, 5)
+    collection = collection_in(root)
+    lines = [json.loads(line) for line in storage.read(collection.report_location).splitlines()]
     reasons = {line["file"]: line["reason"] for line in lines}
     assert reasons.keys() == {"truncated.jpg", "text.jpg", "empty.jpg", "bomb.png", "large.jpg"}
     words = {"truncated.jpg": "trunc", "empty.jpg": "empty", "bomb.png": "pixels", "large.jpg": "bytes"}
     for file, word in words.items():
         assert word in reasons[file], reasons[file]
-    assert contents(tmp_path / "store")["image_id"].to_pylist() == sorted(path.name for path in good)
+    assert contents(collection)["image_id"].to_pylist() == sorted(path.name for path in good)
 
 
-def test_codes_are_those_of_the_photo_alone(store: Path, encoder: Encoder) -> None:
+def test_encode_gives_the_codes_of_the_photo_alone(sample: Path, store: Path, encoder: Encoder) -> None:
     """Encoded again one at a time, in another process and another order, each photo has its stored codes."""
-    rows = contents(store).take(np.random.default_rng(0).permutation(40)).to_pylist()
-    for row in rows:
-        root, name = opened(store).sources.resolve(row["photo"])
-        codes = encoder.encode(decode(read_photo(name, root), encoder.spec.input_px)[None])
-        assert codes.short[0].astype("<u8").tobytes() == row["short"]
-        assert codes.long[0].astype("<u8").tobytes() == row["long"]
+    collection = collection_in(store)
+    rows = contents(collection).take(np.random.default_rng(0).permutation(40))
+    short, long = (
+        codes_array(rows[name], words) for name, words in (("short", 1), ("long", collection.spec.long_words))
+    )
+    assert collection.spec.short_words == short.shape[1]
+    for number, row in enumerate(rows.select(["photo"]).to_pylist()):
+        root, name = collection.sources.resolve(row["photo"])
+        codes = encoder.encode(decode(storage.read(root / name), encoder.spec.input_px)[None])
+        assert codes.short[0].tolist() == short[number].tolist()
+        assert codes.long[0].tolist() == long[number].tolist()
+
+
+def test_encode_with_another_model_moves_to_it_only_when_nothing_is_missing(
+    sample: Path, model: Path, tmp_path: Path
+) -> None:
+    """A photo is missing, then by force without it; and back by ``store switch`` to the version that still has it."""
+    photos = tmp_path / "photos"
+    shutil.copytree(sample, photos)
+    rows = list(csv.DictReader((photos / "catalog.csv").open(newline="")))[:30]
+    with (photos / "catalog.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0].keys())
+        table.writeheader()
+        table.writerows(rows)
+    other = tmp_path / "other"
+    save(tiny_model(seed=1), other)
+    root = tmp_path / "store"
+    arguments = [str(photos), "--store", str(root)]
+    lookalike("encode", *arguments, "--model", str(model))
+    first = collection_in(root)
+    missing = photos / rows[0]["file"]
+    missing.rename(tmp_path / "missing.jpg")
+
+    refused = lookalike("encode", *arguments, "--model", str(other), check=False)
+    assert refused.returncode == 1
+    assert "stays served" in refused.stderr
+    assert rows[0]["image_id"] in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert alias(Location.parse(root), "default") == first.version
+
+    forced = json.loads(lookalike("encode", *arguments, "--model", str(other), "--force", "--json").stdout)
+    second = collection_in(root)
+    assert second.version != first.version
+    assert forced["left_out"] == 2, "it is missing for the switch and for the catalogue"
+    assert titles(first).keys() - titles(second).keys() == {rows[0]["image_id"]}
+
+    listed = json.loads(lookalike("store", "versions", str(root), "--json").stdout)["collections"]["default"]
+    assert {one["version"]: (one["served"], one["images"]) for one in listed} == {
+        first.version: (False, 30),
+        second.version: (True, 29),
+    }
+    (tmp_path / "missing.jpg").rename(missing)
+    lookalike("store", "switch", str(root), first.version, "--force")
+    assert collection_in(root).version == first.version
+    assert titles(first).keys() == {row["image_id"] for row in rows}

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,11 +47,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(store: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def running(store: Path | str, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Serve a store as a user would, and stop it with Ctrl-C."""
     port = free_port()
     command = [sys.executable, "-m", "lookalike.cluster.cli.main", "serve", "--store", str(store), "--port", str(port)]
-    log = store / f"serve-{port}.log"
+    folder = tempfile.TemporaryDirectory()
+    log = Path(folder.name, "log")
     with log.open("w") as out:
         process = subprocess.Popen([*command, *options], stdout=out, stderr=out, text=True, start_new_session=True)
     try:
@@ -68,3 +70,5 @@ def running(store: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise
+        finally:
+            folder.cleanup()

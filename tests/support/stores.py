@@ -45,6 +45,11 @@ def new_collection(folder: Location | Path, buckets: int = 4, name: str = "defau
         return Collection.create(folder, name, Location.parse(write_spec(Path(scratch) / "model")), buckets)
 
 
+def collection_in(root: Path | str, name: str = "default") -> Collection:
+    """Open the version of a collection that its alias names."""
+    return Collection.open(Location.parse(root), name)
+
+
 def rows_of(
     ids: Sequence[str],
     tag: str = "",
