@@ -69,9 +69,9 @@ MEANINGS: Mapping[type[Exception], Meaning] = {
     StorageUnavailable: Meaning(503, "storage_unavailable", message=_STORE_DOWN),
     StoreUnavailable: Meaning(503, "store_unavailable", message=_STORE_DOWN),
     DiskFull: Meaning(507, "disk_full", message="the store is full; the server's log says where"),
-    NotFound: Meaning(404, "not_found"),
-    Conflict: Meaning(409, "conflict"),
-    TooLarge: Meaning(413, "too_large"),
+    NotFound: Meaning(503, "store_unavailable", message=_STORE_DOWN),  # a file of the store, not what was asked for
+    Conflict: Meaning(409, "conflict", message="others wrote the same at the same time; try again"),
+    TooLarge: Meaning(503, "store_unavailable", message=_STORE_DOWN),
     RayActorError: RESTARTING,
 }
 HTTP_CODES = {400: "malformed_json", 404: "unknown_path", 405: "wrong_method", 413: "too_large", 503: "overloaded"}

@@ -32,7 +32,7 @@ COMMIT_DEADLINE_S = 60.0
 FIRST_PAUSE_S = 0.005
 MAX_PAUSE_S = 0.5
 # Open segments kept by a bucket for look-ups: seven of each class that is not held as bytes.
-MAX_OPEN_SEGMENTS = 32
+MAX_OPEN_SEGMENTS = 64
 # How often a look-up begins anew because a merge went past it: merges are minutes apart where that can happen.
 MAX_LOOK_UPS = 5
 

@@ -137,7 +137,13 @@ class Collection:
 
     def publish(self) -> None:
         """Let the collection's alias name this version: servers started from now on serve it."""
-        storage.write(self.folder / "alias", self.version.encode())
+        location = self.folder / "alias"
+        while True:  # a plain write that was given up for lost could arrive after a later one, and move it back
+            try:
+                storage.replace(location, self.version.encode(), storage.read_versioned(location)[1])
+            except Conflict:
+                continue
+            return
 
     def check_writable(self) -> None:
         """Raise ``StorageUnavailable`` if the collection cannot be written."""

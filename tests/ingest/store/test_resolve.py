@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 from support.store_oracle import microseconds
 from support.stores import new_collection, rows_of
 
@@ -147,7 +149,7 @@ def test_resolve_tells_fingerprints_apart_that_a_float_could_not() -> None:
     assert resolve.changed(rows_of(["a", "b"], fingerprints=[big, None]), both).tolist() == [False, True]
 
 
-def stored_values(one: Stored) -> list[np.ndarray]:  # type: ignore[type-arg]
+def stored_values(one: Stored) -> list[NDArray[Any]]:
     return [getattr(one, name) for name in Stored.__slots__]
 
 
