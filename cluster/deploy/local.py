@@ -159,7 +159,7 @@ def plan_of(collection: Collection, settings: Settings) -> Plan:
     Raises
     ------
     BadPlan
-        More shards are asked for than there are buckets.
+        More shards are requested than there are buckets.
     """
     buckets = collection.manifest.buckets
     shards = settings.shards or min(-(-_rows(collection) // ROWS_PER_SHARD) or 1, buckets)

@@ -108,7 +108,7 @@ class Collection:
 
     @classmethod
     def open(cls, root: Location, name: str, version: str | None = None) -> Collection:
-        """Open a model version of a collection: the one that its alias names, unless told otherwise.
+        """Open a model version of a collection: the one that its alias names, unless another is given.
 
         Raises
         ------
