@@ -78,7 +78,7 @@ def test_encode_that_was_killed_or_stopped_goes_on_and_ends_as_if_undisturbed(
     job = start("encode", *arguments)
     done = until_begun(root, job, len(expected))
     job.kill()
-    job.wait()
+    job.communicate()
     job = start("encode", *arguments)
     while count(root) <= done:
         assert job.poll() is None, "the job ended before it could be stopped"
@@ -139,7 +139,8 @@ def test_encode_with_another_model_moves_to_it_only_when_nothing_is_missing(
     """A photo is missing, then by force without it; and back by ``store switch`` to the version that still has it."""
     photos = tmp_path / "photos"
     shutil.copytree(sample, photos)
-    rows = list(csv.DictReader((photos / "catalog.csv").open(newline="")))[:30]
+    with (photos / "catalog.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[:30]
     with (photos / "catalog.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, rows[0].keys())
         table.writeheader()
