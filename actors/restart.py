@@ -1,4 +1,4 @@
-"""How an actor begins: what keeps it from beginning is told the first time, and waited for ever after."""
+"""How an actor begins: what keeps it from beginning is raised the first time, and retried after that."""
 
 from __future__ import annotations
 

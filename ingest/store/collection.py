@@ -39,6 +39,7 @@ from lookalike.errors import (
     StoreUnavailable,
 )
 from lookalike.ingest.store import checked, photos, resolve
+from lookalike.ingest.store.alias import move_alias
 from lookalike.ingest.store.bucket import Bucket, Commit, Resolve
 from lookalike.ingest.store.compaction import Compactor
 from lookalike.ingest.store.keys import bucket_of, keys_of
@@ -107,7 +108,7 @@ class Collection:
 
     @classmethod
     def open(cls, root: Location, name: str, version: str | None = None) -> Collection:
-        """Open a model version of a collection: the one that its alias names, unless told otherwise.
+        """Open a model version of a collection: the one that its alias names, unless another is given.
 
         Raises
         ------
@@ -137,13 +138,7 @@ class Collection:
 
     def publish(self) -> None:
         """Let the collection's alias name this version: servers started from now on serve it."""
-        location = self.folder / "alias"
-        while True:  # a plain write that was given up for lost could arrive after a later one, and move it back
-            try:
-                storage.replace(location, self.version.encode(), storage.read_versioned(location)[1])
-            except Conflict:
-                continue
-            return
+        move_alias(self.folder, self.version)
 
     def check_writable(self) -> None:
         """Raise ``StorageUnavailable`` if the collection cannot be written."""

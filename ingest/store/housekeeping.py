@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 # A bucket needs a merge every eight commits at the most, and searches do not wait for it.
 PAUSE_S = 2.0
-# A merge ends between two batches, milliseconds apart, when it is told to. Only storage that does not answer takes
+# A merge ends between two batches, milliseconds apart, when it is stopped. Only storage that does not answer takes
 # longer; a merge can be left alone at any moment, and nothing is lost.
 STOP_S = 5.0
 

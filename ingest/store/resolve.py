@@ -137,7 +137,7 @@ def _with_tombstones(rows: pa.Table, stored: Stored, refused: NDArray[np.bool_],
 
 
 def _after(rows: pa.Table, stored: Stored, where: NDArray[np.bool_]) -> pa.Array:
-    """The stamps of rows, raised above the stored ones where told: clocks of two machines may differ."""
+    """The stamps of rows, raised above the stored ones where given: clocks of two machines may differ."""
     stamps = _int64(rows["stamp"])
     raised = np.maximum(stamps, np.minimum(stored.stamp + 1, MAX_STAMP))
     return pa.array(np.where(where, raised, stamps)).cast(SCHEMA.field("stamp").type)

@@ -54,7 +54,7 @@ SAMPLE_ROWS = 256
 
 
 class Progress(Protocol):
-    """Shows how far a step has come: entered with its label, its total and its unit, told what was done."""
+    """Shows how far a step has come: entered with its label, its total and its unit, called with what was done."""
 
     def __call__(self, label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]: ...
 

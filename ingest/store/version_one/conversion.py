@@ -155,7 +155,7 @@ class Conversion:
                 for detail in error.errors(include_url=False):
                     names = [str(detail["loc"][0])] if detail["loc"] else list(_PLACE)
                     self._note(Problem("attribute", image_id, f"{' and '.join(names)}: {detail['msg']}"))
-                    # A new rule over several attributes must be told of in `names`, or this would never end.
+                    # A new rule over several attributes must be listed in `names`, or this would never end.
                     if not [values.pop(name) for name in names if name in values]:
                         raise
 

@@ -6,14 +6,27 @@ import socket
 from pathlib import Path
 
 import pytest
+from support.models import tiny_model
 from support.stores import new_collection, rows_of
 from support.unreachable import unreachable
 
 from lookalike.cluster.deploy import local
-from lookalike.cluster.deploy.local import BadPlan, PortTaken, check_port, open_collections, plan_of
+from lookalike.cluster.deploy.local import (
+    FIRST_PORT,
+    LAST_PORT,
+    PORTS,
+    BadPlan,
+    PortTaken,
+    check_port,
+    open_collections,
+    own_ports,
+    plan_of,
+    unusable_models,
+)
 from lookalike.cluster.settings import Settings
 from lookalike.errors import StoreUnavailable
 from lookalike.ingest.store.collection import Collection
+from lookalike.model import saved_model
 from lookalike.storage import Location
 
 
@@ -77,3 +90,32 @@ def test_plan_is_made_without_the_bucket_whose_head_is_damaged(collection: Colle
     collection.buckets[2].head_location.path.write_text("{")
     plan = plan_of(collection, settings(collection))
     assert plan.shards == ((0, 1, 2, 3),)
+
+
+@pytest.mark.parametrize("damaged", saved_model.FILES)
+def test_unusable_models_names_a_model_of_which_any_file_is_damaged(tmp_path: Path, damaged: str) -> None:
+    saved_model.save(tiny_model(), tmp_path / "model")
+    root, model = Location.parse(tmp_path / "store"), Location.parse(tmp_path / "model")
+    opened = {name: Collection.create(root, name, model, 1) for name in ("broken", "good")}
+    assert unusable_models(opened) == {}
+    (opened["broken"].model_location / damaged).path.write_bytes(b"?")
+    unusable = unusable_models(opened)
+    assert unusable.keys() == {"broken"}
+    assert damaged in unusable["broken"]
+
+
+def test_own_ports_are_those_of_no_other_server() -> None:
+    with own_ports() as one, own_ports() as other, own_ports() as third:
+        assert len({*one, *other, *third}) == len(one) + len(other) + len(third) == 3 * (PORTS - 1)
+        assert {*one, *other, *third} <= set(range(FIRST_PORT, LAST_PORT + 1))
+
+
+def test_own_ports_are_free_again_when_the_server_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "LAST_PORT", FIRST_PORT + 2 * PORTS - 1)
+    with own_ports() as one:
+        with own_ports() as other:
+            assert set(one).isdisjoint(other)
+            with pytest.raises(PortTaken, match="every range of ports is taken"), own_ports():
+                pass
+        with own_ports() as again:
+            assert again == other

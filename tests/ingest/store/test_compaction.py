@@ -56,6 +56,7 @@ def head_of(segments: Sequence[SegmentInfo]) -> Head:
 sizes = st.lists(st.one_of(st.integers(1000, 5000), st.integers(1000, 10**7), st.integers(10**6, 10**9)), max_size=60)
 
 
+@settings(deadline=None)
 @given(sizes, st.sets(st.integers(0, 59), max_size=5))
 def test_plan_merge_takes_adjacent_undamaged_segments(sizes: list[int], damaged: set[int]) -> None:
     segments = [info_of(number + 1, size) for number, size in enumerate(sizes)]
@@ -68,6 +69,7 @@ def test_plan_merge_takes_adjacent_undamaged_segments(sizes: list[int], damaged:
         assert not names & {info.name for info in run}
 
 
+@settings(deadline=None)
 @given(sizes)
 def test_plan_merge_ends_with_few_segments_and_little_that_is_replaced(sizes: list[int]) -> None:
     segments = [info_of(number + 1, size) for number, size in enumerate(sizes)]

@@ -265,6 +265,7 @@ def test_a_store_opens_without_work_that_grows_with_it(tmp_path: Path) -> None:
 # --- sources
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.sampled_from(["shoes", "bags/new", "../elsewhere", "Ünïcode 鞋", "a b"]), max_size=8))
 def test_sources_number_each_folder_once(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     top = tmp_path_factory.mktemp("top")

@@ -123,6 +123,7 @@ def test_long_rows_come_in_batches_of_a_few_megabytes(tmp_path: Path) -> None:
 # --- tables
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9)))
 def test_last_of_each_key_is_what_a_dictionary_keeps(keys: list[int]) -> None:
     rows = pa.table({"key": pa.array(keys, pa.uint64()), "number": list(range(len(keys)))})
@@ -131,6 +132,7 @@ def test_last_of_each_key_is_what_a_dictionary_keeps(keys: list[int]) -> None:
     assert list(zip(chosen["key"].to_pylist(), chosen["number"].to_pylist(), strict=True)) == expected
 
 
+@settings(deadline=None)
 @given(st.integers(0, 20), st.integers(1, 5), st.data())
 def test_codes_array_inverts_codes_column(count: int, words: int, data: st.DataObject) -> None:
     codes = np.random.default_rng(count).integers(0, 2**64, (count, words), dtype=np.uint64)

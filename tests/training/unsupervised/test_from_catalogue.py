@@ -42,7 +42,8 @@ def test_fit_on_catalogue_passes_over_what_cannot_be_read(tmp_path: Path) -> Non
 def test_fit_on_catalogue_fits_the_same_model_to_photos_on_s3(s3_root: Location, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 6, unreadable=1)
     storage.copy_tree(Location.parse(tmp_path / "photos"), s3_root / "photos")
-    for number, catalogue in enumerate((tmp_path / "photos", s3_root / "photos")):
+    catalogues: tuple[Path | Location, ...] = (tmp_path / "photos", s3_root / "photos")
+    for number, catalogue in enumerate(catalogues):
         fit_on_catalogue(Catalogue.open(catalogue), tmp_path / f"model-{number}")
     assert load(tmp_path / "model-0").spec == load(tmp_path / "model-1").spec
 
