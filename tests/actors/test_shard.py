@@ -5,14 +5,18 @@ from __future__ import annotations
 import gc
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+from support.ray_cluster import kill, ray_cluster, until
 from support.rows import shown_by
 from support.s3 import Fault, Faults
 from support.stores import new_collection, rows_of, titles
@@ -22,8 +26,8 @@ from lookalike.actors import shard as shard_module
 from lookalike.actors.index.follower import FollowerTooFarBehind
 from lookalike.actors.query.merge import ShardHits
 from lookalike.actors.query.query import Query, SearchOptions
-from lookalike.actors.shard import Shard
-from lookalike.errors import StorageUnavailable
+from lookalike.actors.shard import Shard, ShardActor, ShardStatus
+from lookalike.errors import StorageUnavailable, StoreUnavailable
 from lookalike.ingest.attributes import Attributes
 from lookalike.ingest.store.bucket import Bucket
 from lookalike.ingest.store.collection import Collection
@@ -437,3 +441,89 @@ def test_shard_finds_every_image_by_its_id_and_no_other(collection: Collection) 
     replies = shard.search([query(image_id) for image_id in [*IDS, "no such image"]])
     found = [isinstance(reply, ShardHits) for reply in replies]
     assert found == [image_id != "image/3" for image_id in IDS] + [False]
+
+
+# --- the actor
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A Ray whose shards look at the store when they are told to."""
+    module = shard_module.__name__
+    with ray_cluster({f"{module}.LOCAL_POLL_S": 3600.0, f"{module}.LOCAL_FULL_LOOK_S": 3600.0}):
+        yield
+
+
+@pytest.fixture
+def start(cluster: None) -> Iterator[Callable[[Collection], ActorHandle]]:
+    started: list[ActorHandle] = []
+
+    def start_one(collection: Collection) -> ActorHandle:
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=3)(ShardActor)
+        buckets = range(collection.manifest.buckets)
+        started.append(actor.remote(collection.root, collection.name, collection.version, buckets))
+        ray.get(started[-1].ready.remote())
+        return started[-1]
+
+    yield start_one
+    for actor in started:
+        ray.kill(actor)
+
+
+def status_of(actor: ActorHandle) -> ShardStatus | None:
+    """None while it is started again."""
+    try:
+        status: ShardStatus = ray.get(actor.status.remote(), timeout=5)
+    except (RayError, TimeoutError):
+        return None
+    return status
+
+
+def test_shard_actor_that_is_too_far_behind_starts_anew(
+    start: Callable[[Collection], ActorHandle], tmp_path: Path
+) -> None:
+    collection = new_collection(tmp_path, 1)
+    now = datetime.now(UTC)
+    collection.copy_in(rows_of(["kept", "deleted"], "old", stamp=now - timedelta(days=30)))
+    actor = start(collection)
+    before = status_of(actor)
+    assert before is not None
+    collection.copy_in(tombstones_table(["deleted"], source=Source.HTTP, stamp=now - timedelta(days=20)))
+    while not collection.buckets[0].head().tombstones_dropped_to:
+        collection.put(rows_of(["filler"]))
+        collection.compact()
+    actor.notify.remote()
+
+    def is_another() -> bool:
+        status = status_of(actor)
+        return status is not None and status.pid != before.pid
+
+    until(is_another, 60, "it did not start anew")
+    after = status_of(actor)
+    assert after is not None
+    assert (after.rows, after.last_error) == (len({"kept", "filler"}), "")
+
+
+def test_shard_actor_that_is_started_again_waits_until_its_store_is_back(
+    start: Callable[[Collection], ActorHandle], collection: Collection
+) -> None:
+    actor = start(collection)
+    before = status_of(actor)
+    assert before is not None
+    assert before.rows == len(IDS)
+    with unreachable((collection.location / "manifest.json").path):
+        kill(before.pid)
+        for _ in range(2):
+            assert status_of(actor) is None, "it answers, and has nothing"
+    until(lambda: status_of(actor) is not None, 60, "it did not come back")
+    after = status_of(actor)
+    assert after is not None
+    assert after.rows == len(IDS)
+
+
+def test_shard_actor_that_cannot_load_says_why(
+    start: Callable[[Collection], ActorHandle], collection: Collection
+) -> None:
+    (collection.location / "manifest.json").path.write_text("{")
+    with pytest.raises(StoreUnavailable, match=r"manifest.json is damaged"):
+        start(collection)
