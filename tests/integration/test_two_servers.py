@@ -33,7 +33,7 @@ def kill_ingress(server: Server) -> None:
 def acknowledged(server: Server, writer: int) -> list[str]:
     """Put images for a while. Returns the ids of those that the server said are stored."""
     body = {"image": base64.b64encode(small_png(8 + writer)).decode()}
-    answered = []
+    answered: list[str] = []
     end = time.monotonic() + WRITE_FOR_S
     with httpx.Client(timeout=60) as client:
         while time.monotonic() < end:
