@@ -107,8 +107,8 @@ class Shard:
     Raises
     ------
     StorageUnavailable
-        Nothing of it can be read now. Buckets that are damaged, or some that are out of reach, are left out and
-        reported.
+        Nothing of it can be read now. Buckets that are damaged, or some that are out of reach, are left out;
+        ``status`` reports them.
     """
 
     def __init__(

@@ -156,8 +156,6 @@ class Collection:
         """What the last encoding job left out, and why."""
         return self.location / "report.jsonl"
 
-    # --- writing
-
     def put(self, rows: pa.Table) -> Written:
         """Insert or replace what clients send: newer than whatever is stored. Durable on return.
 
@@ -216,8 +214,6 @@ class Collection:
             storage.write(self.token_location, uuid.uuid4().hex.encode())
         except StorageUnavailable:
             logger.warning("the rows are stored, but readers will see them late", exc_info=True)
-
-    # --- reading
 
     def find(self, image_ids: Sequence[str], names: Sequence[str] | None = None) -> dict[str, dict[str, object]]:
         """Read stored rows by id, from the store and not from memory.
@@ -280,8 +276,6 @@ class Collection:
         live: NDArray[np.uint64] = newest.filter(pc.invert(newest["deleted"]))["key"].to_numpy()
         return live
 
-    # --- photos
-
     def add_photo(self, image_id: str, content: bytes, suffix: str) -> str:
         """Keep an uploaded photo. Returns what the ``photo`` column says of it."""
         return photos.upload(self.folder, image_id, content, suffix, uuid.uuid4().hex[:12])
@@ -319,8 +313,6 @@ class Collection:
         return [
             photo for photo, image_id in uploads.items() if image_id in unreadable or photo_of.get(image_id) == photo
         ]
-
-    # --- housekeeping
 
     def compact(self, stop: Callable[[], bool] = lambda: False) -> int:
         """Do every merge that is due, and empty the trash of two days ago. Returns how many merges there were.
