@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +39,13 @@ class PortTaken(LookalikeError):
 
 class BadPlan(LookalikeError):
     """A collection cannot be cut into so many shards. Argument: why."""
+
+
+class RayStopped(LookalikeError):
+    """Ray's own processes ended while we served. Argument: how that was noticed."""
+
+    def __str__(self) -> str:
+        return f"Ray has stopped, and nothing is served any more ({self.args[0]}); start the server again"
 
 
 class RayFailed(LookalikeError):
@@ -141,6 +149,21 @@ def serving(settings: Settings) -> Iterator[str]:
             yield f"http://{settings.host}:{settings.port}"
         finally:
             ray.shutdown()
+
+
+def wait_while_ray_runs(pause_s: float = 5.0) -> None:
+    """Wait for as long as there is a Ray that can serve: without its raylet nothing is started again.
+
+    Raises
+    ------
+    RayStopped
+        Of a raylet that was killed Ray knows within half a minute.
+    """
+    import ray
+
+    while any(node["Alive"] for node in ray.nodes()):
+        time.sleep(pause_s)
+    raise RayStopped("its raylet does not answer")
 
 
 def _start_ray() -> None:
