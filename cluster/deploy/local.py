@@ -120,12 +120,12 @@ def serving(settings: Settings) -> Iterator[str]:
     Starts a Ray of its own on loopback, with token authentication; stops it, and only it, at the end.
     """
     opened, unavailable = open_collections(settings.root)
+    check_port(settings.host, settings.port)
+    plans = {name: plan_of(collection, settings) for name, collection in opened.items()}
     unavailable |= unusable_models(opened)
     opened = {name: collection for name, collection in opened.items() if name not in unavailable}
     if not opened:
         raise StoreUnavailable("; ".join(unavailable.values()))
-    plans = [plan_of(collection, settings) for collection in opened.values()]
-    check_port(settings.host, settings.port)
     with tempfile.TemporaryDirectory(prefix="lookalike-") as scratch, own_ports() as ports:
         os.environ.update(_environment(Path(scratch), ports))
         import ray  # after the environment is set: Ray and Serve read it when they are imported
@@ -137,7 +137,7 @@ def serving(settings: Settings) -> Iterator[str]:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         _start_ray()
         try:
-            supervisor = start_supervisor(settings.root, plans)
+            supervisor = start_supervisor(settings.root, [plans[name] for name in opened])
             unavailable |= ray.get(supervisor.wait_until_loaded.remote())
             served = {name: collection for name, collection in opened.items() if name not in unavailable}
             if not served:
