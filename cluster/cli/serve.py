@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def serve(**settings: Any) -> None:
 
 
 def _serve(**values: Any) -> None:
-    from lookalike.cluster.deploy.local import serving
+    from lookalike.cluster.deploy.local import serving, wait_while_ray_runs
     from lookalike.cluster.settings import Settings
 
     try:
@@ -62,7 +61,7 @@ def _serve(**values: Any) -> None:
     with serving(settings) as address:
         click.echo(f"{address} is ready; Ctrl-C stops it")
         try:
-            threading.Event().wait()
+            wait_while_ray_runs()
         except KeyboardInterrupt:
             click.echo("stopping ...", err=True)
 

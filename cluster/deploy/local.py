@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +39,13 @@ class PortTaken(LookalikeError):
 
 class BadPlan(LookalikeError):
     """A collection cannot be cut into so many shards. Argument: why."""
+
+
+class RayStopped(LookalikeError):
+    """Ray's own processes ended while we served. Argument: how that was noticed."""
+
+    def __str__(self) -> str:
+        return f"Ray has stopped, and nothing is served any more ({self.args[0]}); start the server again"
 
 
 class RayFailed(LookalikeError):
@@ -112,12 +120,12 @@ def serving(settings: Settings) -> Iterator[str]:
     Starts a Ray of its own on loopback, with token authentication; stops it, and only it, at the end.
     """
     opened, unavailable = open_collections(settings.root)
+    check_port(settings.host, settings.port)
+    plans = {name: plan_of(collection, settings) for name, collection in opened.items()}
     unavailable |= unusable_models(opened)
     opened = {name: collection for name, collection in opened.items() if name not in unavailable}
     if not opened:
         raise StoreUnavailable("; ".join(unavailable.values()))
-    plans = [plan_of(collection, settings) for collection in opened.values()]
-    check_port(settings.host, settings.port)
     with tempfile.TemporaryDirectory(prefix="lookalike-") as scratch, own_ports() as ports:
         os.environ.update(_environment(Path(scratch), ports))
         import ray  # after the environment is set: Ray and Serve read it when they are imported
@@ -129,7 +137,7 @@ def serving(settings: Settings) -> Iterator[str]:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         _start_ray()
         try:
-            supervisor = start_supervisor(settings.root, plans)
+            supervisor = start_supervisor(settings.root, [plans[name] for name in opened])
             unavailable |= ray.get(supervisor.wait_until_loaded.remote())
             served = {name: collection for name, collection in opened.items() if name not in unavailable}
             if not served:
@@ -141,6 +149,21 @@ def serving(settings: Settings) -> Iterator[str]:
             yield f"http://{settings.host}:{settings.port}"
         finally:
             ray.shutdown()
+
+
+def wait_while_ray_runs(pause_s: float = 5.0) -> None:
+    """Wait for as long as there is a Ray that can serve: without its raylet nothing is started again.
+
+    Raises
+    ------
+    RayStopped
+        Of a raylet that was killed Ray knows within half a minute.
+    """
+    import ray
+
+    while any(node["Alive"] for node in ray.nodes()):
+        time.sleep(pause_s)
+    raise RayStopped("its raylet does not answer")
 
 
 def _start_ray() -> None:

@@ -211,7 +211,7 @@ class Collection:
     def _change_token(self) -> None:
         """Tell those who poll. The rows are committed: a token that cannot be written delays readers, no more."""
         try:
-            storage.write(self.token_location, uuid.uuid4().hex.encode())
+            storage.write(self.token_location, uuid.uuid4().hex.encode(), durable=False)
         except StorageUnavailable:
             logger.warning("the rows are stored, but readers will see them late", exc_info=True)
 

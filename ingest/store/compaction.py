@@ -45,7 +45,7 @@ MAX_WIDTH = 64
 # A reader that took its head before a merge has this long to open what the merge replaced ...
 RETIRED_FOR = timedelta(minutes=10)
 # ... unless that many segments were replaced since: the list is a part of the head, which every commit writes.
-MAX_RETIRED = 512
+MAX_RETIRED = 256
 # Tombstones of images that no catalogue lists: after this no reader is so far behind, and nothing revives the image.
 TOMBSTONES_FOR = timedelta(days=7)
 
@@ -154,12 +154,14 @@ class Compactor:
             Asked between batches; once it is true the merge is given up.
         """
         merged = False
-        while not merged and (segments := plan_merge(head := self._bucket.head(), self._damaged)):
+        head = self._bucket.head()
+        while segments := plan_merge(head, self._damaged):
             known = self._damaged
             merged = self._merge(head, segments, stop)
+            head = self._bucket.head()
             if self._damaged == known:  # else the others may be merged without those that were found damaged
                 break
-        self._empty_retired()
+        self._empty_retired(head)
         return merged
 
     def _merge(self, head: Head, segments: tuple[SegmentInfo, ...], stop: Callable[[], bool] = lambda: False) -> bool:
@@ -200,10 +202,9 @@ class Compactor:
                 names.add(info.name)
         return frozenset(names & {info.name for info in self._bucket.head().segments})
 
-    def _empty_retired(self) -> None:
+    def _empty_retired(self, head: Head) -> None:
         """Move to the trash what was replaced long enough ago, first; then take it off the list."""
         limit = datetime.now(UTC) - RETIRED_FOR
-        head = self._bucket.head()
         excess = max(0, len(head.retired) - MAX_RETIRED)
         due = {entry.name for at, entry in enumerate(head.retired) if entry.at < limit or at < excess}
         names = due - {info.name for info in head.segments}

@@ -92,8 +92,10 @@ def read_if_changed(location: Location, version: Version | None) -> tuple[bytes,
     return _backend(location).read_if_changed(location, version)
 
 
-def write(location: Location, content: bytes) -> Version:
+def write(location: Location, content: bytes, *, durable: bool = True) -> Version:
     """Write a file, whether it is there or not, with the folders above it.
+
+    Without ``durable`` a power cut may leave the old file or an empty one: for what only tells of something durable.
 
     On S3, a request that was given up for lost may still arrive after a later write of the same name: where that
     matters, use ``replace``.
@@ -102,7 +104,7 @@ def write(location: Location, content: bytes) -> Version:
     ------
     StorageUnavailable
     """
-    return _backend(location).write(location, content)
+    return _backend(location).write(location, content, durable=durable)
 
 
 def create(location: Location, content: bytes) -> Version:

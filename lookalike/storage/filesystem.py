@@ -60,11 +60,11 @@ def read_if_changed(location: Location, version: Version | None) -> tuple[bytes,
     return None if present == version else (content, present)
 
 
-def write(location: Location, content: bytes) -> Version:
+def write(location: Location, content: bytes, *, durable: bool) -> Version:
     path = location.path
     with _writing(location):
         make_folder(path.parent)
-        write_atomically(path, content)
+        write_atomically(path, content, durable=durable)
     return version_of(content)
 
 

@@ -67,11 +67,12 @@ disk = Disk()
 _durable_folders: set[Path] = set()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write ``content`` to ``path``, whose folder exists, so that a reader sees the old file or the new one."""
-    with draft_of(path, content) as draft:
+    with draft_of(path, content, durable=durable) as draft:
         put_in_place(draft.path, path)
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -153,15 +154,16 @@ def _draft_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def draft_of(path: Path, content: bytes | None = None) -> Iterator[Draft]:
-    """Give a draft of ``path``, holding ``content`` durably if that is given; gone at the end unless renamed."""
+def draft_of(path: Path, content: bytes | None = None, *, durable: bool = True) -> Iterator[Draft]:
+    """Give a draft of ``path``, holding ``content`` (durably) if that is given; gone at the end unless renamed."""
     draft = Draft(_draft_path(path))
     try:
         if content is not None:
             rest, offset = memoryview(content), 0
             while offset < len(rest):
                 offset += disk.write(draft.descriptor, rest[offset:], offset)
-            disk.fsync(draft.descriptor, draft.path)
+            if durable:
+                disk.fsync(draft.descriptor, draft.path)
         yield draft
     finally:
         os.close(draft.descriptor)

@@ -106,7 +106,7 @@ def read_if_changed(location: Location, version: Version | None) -> tuple[bytes,
     return _read(location, condition={} if version is None else {"IfNoneMatch": version})
 
 
-def write(location: Location, content: bytes) -> Version:
+def write(location: Location, content: bytes, *, durable: bool) -> Version:  # noqa: ARG001 - every object is
     return _put(location, content)
 
 

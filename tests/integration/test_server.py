@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -179,6 +180,18 @@ def kill_all(process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
     process.wait()
+
+
+@pytest.mark.timeout(300)
+def test_server_whose_ray_was_killed_ends_with_a_sentence(server: Server, tmp_path: Path) -> None:
+    shutil.copytree(server.store, tmp_path / "store", ignore=shutil.ignore_patterns("*.log"))
+    with running(tmp_path / "store") as (_, process):
+        children = psutil.Process(process.pid).children()
+        (raylet,) = [child for child in children if child.name() == "raylet"]
+        raylet.kill()
+        assert process.wait(90) == 1
+    (log,) = (tmp_path / "store").glob("*.log")
+    assert "Error: Ray has stopped, and nothing is served any more" in log.read_text()
 
 
 def test_put_is_searchable_within_a_second_and_delete_takes_it_away(server: Server) -> None:

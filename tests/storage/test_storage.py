@@ -387,3 +387,9 @@ def test_storage_messages_say_which_file(tmp_path: Path) -> None:
         storage.write(Location.parse(tmp_path) / "file/below", b"")
     with pytest.raises(StorageUnavailable, match="Is a directory"):
         storage.write(Location.parse(tmp_path), b"")
+
+
+def test_storage_write_that_need_not_be_durable_is_seen_at_once(root: Location) -> None:
+    for content in (b"old", b"new", b""):
+        version = storage.write(root / "token", content, durable=False)
+        assert storage.read_versioned(root / "token") == (content, version)
