@@ -28,6 +28,7 @@ NEVER_REACH_HTTP = {
     "FollowerTooFarBehind",
     "PortTaken",
     "RayFailed",
+    "RayStopped",
     "StoreMismatch",
     "VersionsDiffer",
 }
