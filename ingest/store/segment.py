@@ -174,7 +174,7 @@ class Segment:
             if size_bytes < _SMALL_BYTES:
                 file = pa.BufferReader(storage.read(self.location))
             else:
-                file = storage.open_random(self.location)
+                file = storage.open_random(self.location, keep_blocks=False)
         except NotFound:
             raise SegmentMissing(self.location, "it is missing", self._rows) from None
         if file.size() != size_bytes:
