@@ -206,7 +206,7 @@ class EncodeJob:
         stamps = np.array([_microseconds(candidate.stamp) for candidate in candidates], np.int64)
         same = stored.found & stored.has_fingerprint & (stored.fingerprint == fingerprints)
         by_client = stored.found & (stored.source != Source.CATALOGUE)
-        kept = ~same & by_client & (stamps <= stored.stamp)
+        kept = ~same & by_client & (stamps <= stored.stamp) & ~stored.unreadable
         self._report.unchanged += int(same.sum())
         if kept.any():
             self._keep([candidates[at] for at in np.flatnonzero(kept)], stored, np.flatnonzero(kept))

@@ -361,3 +361,20 @@ def test_encode_job_ends_where_the_store_cannot_be_written(s3_root: Location, fa
         shop.encode(collection)
     faults.clear()
     assert counts(shop.encode(collection)) == (2, 0, 0, 0)
+
+
+def test_encode_job_does_not_renew_a_clients_row_whose_successor_may_be_damaged(
+    shop: Shop, collection: Collection
+) -> None:
+    """The older row would be the newest: putting the damaged segment back would not bring the client's change back."""
+    shop.titles["a"] = "a, another time"
+    shop.export()
+    collection.put(rows_of(["a"], "first"))
+    collection.put(rows_of(["a"], "second"))
+    (number,) = [number for number, bucket in enumerate(collection.buckets) if bucket.head().segments]
+    segment = collection.buckets[number].segment_location(collection.buckets[number].head().segments[-1].name)
+    content = storage.read(segment)
+    storage.remove(segment)
+    shop.encode(Collection.open(collection.root, collection.name))
+    storage.write(segment, content)
+    assert titles(Collection.open(collection.root, collection.name))["a"] == "second"
