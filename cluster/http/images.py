@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from urllib.parse import unquote_to_bytes
+
+from fastapi import APIRouter, Depends
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.requests import Request
 
 from lookalike.cluster.coordinator.collection import PhotoUrl
 from lookalike.cluster.http.photos import from_base64
@@ -15,7 +19,17 @@ from lookalike.ingest.attributes import ImageId
 
 PHOTO_HEADERS = {"Cache-Control": "private, max-age=60", "X-Content-Type-Options": "nosniff"}
 
-router = APIRouter(prefix="/v1/collections/{collection}/images")
+
+async def _check_path(request: Request) -> None:
+    """Refuse a path that is not UTF-8. Decoded, %E9 and %E8 are the same replacement character: one image's id."""
+    try:
+        unquote_to_bytes(request.scope.get("raw_path", b"")).decode()
+    except UnicodeDecodeError:
+        error = {"type": "value_error", "loc": ("path", "image_id"), "msg": "the path is not UTF-8"}
+        raise RequestValidationError([error]) from None
+
+
+router = APIRouter(prefix="/v1/collections/{collection}/images", dependencies=[Depends(_check_path)])
 
 
 class _Id(Convertor[str]):

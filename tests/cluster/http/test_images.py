@@ -132,3 +132,20 @@ def test_photo_redirects_to_its_own_url_only_where_that_is_set(tmp_path: Path) -
             answer = http.get(f"{URL}/a/photo")
             assert (answer.status_code, answer.headers.get("location")) == (status, url if redirects else None)
             assert http.get(f"{URL}/b/photo").status_code == 404, "no URL: it is read and sent, and there is none"
+
+
+@pytest.mark.parametrize("path", ["caf%E9", "a%ED%A0%80", "%ff/1"])
+def test_path_that_is_not_utf8_is_refused_by_every_method(http: AsgiClient, path: str) -> None:
+    """Two ids of a client that writes Latin-1 must not become one image."""
+    url = f"{URL}/{path}"
+    answers = [http.put(url, json={"image": IMAGE}), http.get(url), http.get(f"{url}/photo"), http.delete(url)]
+    for answer in answers:
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["field"]) == (422, "invalid_field", "image_id")
+        assert "not UTF-8" in error["message"]
+
+
+def test_replacement_character_that_is_part_of_an_id_is_kept(http: AsgiClient) -> None:
+    url = f"{URL}/caf%EF%BF%BD"
+    assert http.put(url, json={"image": IMAGE}).json() == {"image_id": "caf\ufffd", "status": "stored"}
+    assert http.delete(url).status_code == 200
