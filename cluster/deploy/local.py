@@ -9,16 +9,16 @@ import random
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lookalike import storage
 from lookalike.actors.placement import Plan, cut
 from lookalike.cluster.settings import ROWS_PER_SHARD, Settings
-from lookalike.errors import LookalikeError, StoreUnavailable
+from lookalike.errors import DiskFull, LookalikeError, StoreUnavailable
 from lookalike.ingest.store.bucket import Bucket
-from lookalike.ingest.store.collection import Collection, collections
+from lookalike.ingest.store.collection import Collection, collections, versions
 from lookalike.model import saved_model
 from lookalike.storage import Location
 
@@ -71,19 +71,33 @@ def open_collections(root: Location) -> tuple[dict[str, Collection], dict[str, s
         There is none, or none that can be opened.
     """
     names = collections(root)
-    if not names:
+    opened: dict[str, Collection] = {}
+    unavailable = _without_alias(root, names)
+    if not names and not unavailable:
         raise StoreUnavailable(f"{root} holds no collection; make one with `lookalike encode`")
-    opened, unavailable = {}, {}
     for name in names:
         try:
             opened[name] = Collection.open(root, name)
             opened[name].check_writable()
+        except DiskFull as error:  # it can be searched, and images be deleted again once there is room
+            logger.warning("%s", error)
         except LookalikeError as error:
             opened.pop(name, None)
             unavailable[name] = str(error)
     if not opened:
         raise StoreUnavailable("; ".join(unavailable.values()))
     return opened, unavailable
+
+
+def _without_alias(root: Location, names: Sequence[str]) -> dict[str, str]:
+    """What to do about the collections that have versions but no alias, by name: they must not just vanish."""
+    found = {name: versions(root, name) for name in storage.list_names(root) if name not in names}
+    return {
+        name: f"{(root / name / 'alias').shown} is missing, though there is {', '.join(known)}; write the name of the "
+        f"version to serve into it"
+        for name, known in found.items()
+        if known
+    }
 
 
 def unusable_models(opened: Mapping[str, Collection]) -> dict[str, str]:

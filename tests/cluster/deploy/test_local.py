@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from pathlib import Path
 
@@ -24,10 +26,11 @@ from lookalike.cluster.deploy.local import (
     unusable_models,
 )
 from lookalike.cluster.settings import Settings
-from lookalike.errors import StoreUnavailable
+from lookalike.errors import DiskFull, StoreUnavailable
 from lookalike.ingest.store.collection import Collection
 from lookalike.model import saved_model
 from lookalike.storage import Location
+from lookalike.storage.local import Disk
 
 
 @pytest.fixture
@@ -60,6 +63,32 @@ def test_open_collections_refuses_a_store_with_nothing_to_serve(collection: Coll
         open_collections(collection.root)
     with pytest.raises(StoreUnavailable, match="holds no collection; make one with `lookalike encode`"):
         open_collections(Location.parse(tmp_path / "empty"))
+
+
+def test_open_collections_names_one_whose_alias_is_missing(collection: Collection, tmp_path: Path) -> None:
+    lost = new_collection(tmp_path, 2, "lost")
+    (lost.folder / "alias").path.unlink()
+    opened, unavailable = open_collections(collection.root)
+    assert opened.keys() == {"default"}
+    assert unavailable.keys() == {"lost"}
+    assert "alias is missing" in unavailable["lost"]
+    assert lost.version in unavailable["lost"]
+
+
+class FullDisk(Disk):
+    def create(self, path: Path) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_open_collections_serves_a_store_whose_disk_is_full(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookalike.storage.local.disk", FullDisk())
+    with pytest.raises(DiskFull):
+        collection.check_writable()
+    opened, unavailable = open_collections(collection.root)
+    assert opened.keys() == {"default"}
+    assert unavailable == {}
 
 
 def test_check_port_refuses_one_that_is_taken() -> None:
