@@ -34,6 +34,8 @@ from lookalike.ingest.threads import in_threads, threads
 SAMPLE = 1000
 """Images of which both versions are compared before the alias moves."""
 
+NO_KEYS = np.empty(0, np.uint64)
+
 Commits = Mapping[int, int]
 """By bucket, the last commit that was taken over."""
 
@@ -186,10 +188,15 @@ def _encoded(
     return pa.concat_tables(parts)
 
 
-def delete_forgotten(source: Collection, target: Collection) -> int:
+def delete_forgotten(source: Collection, target: Collection, left_out: NDArray[np.uint64] = NO_KEYS) -> int:
     """Delete in the target what the source has no row of: it was deleted, and a merge dropped its tombstone since.
 
     Only for a target that is not served and takes no writes but ours. Returns how many images were deleted.
+
+    Parameters
+    ----------
+    left_out : ndarray of uint64
+        Keys that the source never had: they were left out by force when it was made, and are not deleted.
     """
     if not any(bucket.head().tombstones_dropped_to for bucket in source.buckets):
         return 0
@@ -197,7 +204,7 @@ def delete_forgotten(source: Collection, target: Collection) -> int:
     for number, bucket in enumerate(target.buckets):
         keys = target.live_keys(number)
         stored = source.stored(keys)
-        forgotten = keys[~(stored.found | stored.unreadable)]
+        forgotten = np.setdiff1d(keys[~(stored.found | stored.unreadable)], left_out)
         _, rows, _ = bucket.find(bucket.head(), forgotten, ("image_id", "stamp"))
         tombstones = [SCHEMA.empty_table()]
         for row in rows.to_pylist():
@@ -205,6 +212,15 @@ def delete_forgotten(source: Collection, target: Collection) -> int:
             tombstones.append(tombstones_table([row["image_id"]], source=Source.HTTP, stamp=stamp))
         deleted += target.copy_in(pa.concat_tables(tombstones)).rows
     return deleted
+
+
+def missing_keys(source: Collection, target: Collection) -> NDArray[np.uint64]:
+    """The keys of the source's images that the target has no row of: uint64 (n,)."""
+    missing = [NO_KEYS]
+    for number in range(source.manifest.buckets):
+        keys = source.live_keys(number)
+        missing.append(keys[~target.stored(keys).found])
+    return np.concatenate(missing)
 
 
 def check_same_images(source: Collection, target: Collection, seen: Commits) -> None:
@@ -238,9 +254,15 @@ def check_same_images(source: Collection, target: Collection, seen: Commits) -> 
             )
     there = target.count() - late_there
     if count != there:
+        advice = (
+            "Make missing photos readable and run this again, or give --force"
+            if there < count
+            else "It has images that were left out of the other by --force, or written to it by a client that was told "
+            "to try again; give --force to serve them too"
+        )
         raise VersionsDiffer(
             f"{source.version} holds {count:,} images, but {target.version} {there:,}; the alias stays where it is. "
-            f"Make missing photos readable and run this again, or give --force"
+            f"{advice}"
         )
 
 

@@ -9,12 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lookalike import storage
 from lookalike.errors import LookalikeError, NotFound, StoreUnavailable
 from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.ingest.catalogue.entries import Problem
 from lookalike.ingest.encode import MAX_PROBLEMS, EncodeJob, Encodes, Report
-from lookalike.ingest.reencode import Commits, Pass, VersionsDiffer, check_same_images, delete_forgotten, reencode
+from lookalike.ingest.reencode import (
+    NO_KEYS,
+    Commits,
+    Pass,
+    VersionsDiffer,
+    check_same_images,
+    delete_forgotten,
+    missing_keys,
+    reencode,
+)
 from lookalike.ingest.store.collection import Collection, alias, collections, versions
 from lookalike.ingest.store.manifest import check_name
 from lookalike.storage import Location
@@ -64,6 +76,7 @@ def collection_for(
     BadCatalogue, BadModel, StoreMismatch, StoreUnavailable
     """
     check_name(name)
+    _check_alias(root, name)
     if model is not None:
         return Collection.create(root, name, model, buckets), False
     if name in collections(root):
@@ -76,6 +89,19 @@ def collection_for(
         fitted = Path(scratch) / "model"
         fit_on_catalogue(catalogue, fitted, progress=advance)
         return Collection.create(root, name, Location.parse(fitted), buckets), True
+
+
+def _check_alias(root: Location, name: str) -> None:
+    """Refuse a collection whose alias is lost: one made anew would be served without its uploads and deletions."""
+    if name in collections(root):
+        return
+    known = versions(root, name)
+    for version in known:  # one that was never written to is what a killed job began to make
+        if any(bucket.head().sequence for bucket in Collection.open(root, name, version).buckets):
+            raise StoreUnavailable(
+                f"{(root / name / 'alias').shown} is missing, though there is {', '.join(known)}; write the name of "
+                f"the version to serve into it"
+            )
 
 
 def encode(catalogue: Catalogue, collection: Collection, commit_every: int, force: bool, progress: Progress) -> Report:
@@ -188,9 +214,11 @@ def switch_version(
         problems = passes[-1].problems  # the photos may be readable now
         passes.append(_pass(source, target, encoder, progress, None if problems else passes[-1].seen))
     seen = passes[-1].seen
-    delete_forgotten(source, target)
+    left_out = _left_out(source)
+    delete_forgotten(source, target, left_out)
     if not force:
         _check(passes[-1].problems, source, target, seen)
+    _note_left_out(target, np.union1d(left_out, missing_keys(source, target)) if force else left_out)
     storage.write(_predecessor(target), source.version.encode())
     target.publish()
     last = _pass(source, target, encoder, progress, seen)
@@ -225,6 +253,23 @@ def _end_switch(target: Collection, encoder: Encodes, progress: Progress) -> lis
 def _predecessor(target: Collection) -> Location:
     """An object that names the version from which the last pass of a switch is still to be made."""
     return target.location / "predecessor"
+
+
+def _left_out(collection: Collection) -> NDArray[np.uint64]:
+    """The keys of the images that were left out of a version by force, of which it never had a row."""
+    try:
+        return np.frombuffer(storage.read(collection.location / "left_out"), "<u8").astype(np.uint64)
+    except NotFound:
+        return NO_KEYS
+
+
+def _note_left_out(target: Collection, keys: NDArray[np.uint64]) -> None:
+    """Keep for the way back which images a version lacks: there they must not pass for deleted ones."""
+    lacking = keys[~target.stored(keys).found]
+    if len(lacking):
+        storage.write(target.location / "left_out", lacking.astype("<u8").tobytes())
+    else:
+        storage.remove(target.location / "left_out")
 
 
 def _pass(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,9 @@ from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.ingest.demo.sample import draw
 from lookalike.ingest.reencode import Pass, VersionsDiffer
 from lookalike.ingest.store.collection import Collection, alias
+from lookalike.ingest.store.compaction import Merge, merge_segments
+from lookalike.ingest.store.head import Head, SegmentInfo
+from lookalike.ingest.store.rows import Source, tombstones_table
 from lookalike.model.descriptor import Descriptors
 from lookalike.storage import Location
 
@@ -69,6 +74,25 @@ def test_collection_for_takes_the_model_given_before_the_collections_own(catalog
     assert [fitted for _, fitted in made] == [False] * 3
     assert alias(root, "default") == versions[0]
     assert steps.seen == []
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+def test_collection_for_refuses_rows_without_an_alias(catalogue: Catalogue, tmp_path: Path, with_model: bool) -> None:
+    collection = new_collection(tmp_path / "store", 2)
+    model = Location.parse(write_spec(tmp_path / "other", arrays="1" * 64)) if with_model else None
+    collection.put(rows_of(["upload"]))
+    (collection.folder / "alias").path.unlink()
+    with pytest.raises(StoreUnavailable, match=f"alias is missing, though there is {collection.version}"):
+        collection_for(catalogue, collection.root, "default", model, 2, Steps())
+
+
+def test_collection_for_goes_on_with_what_a_job_killed_before_the_alias_was_made_began(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    collection = new_collection(tmp_path / "store", 2)
+    (collection.folder / "alias").path.unlink()
+    again, _ = collection_for(catalogue, collection.root, "default", collection.model_location, 2, Steps())
+    assert again.version == collection.version == alias(collection.root, "default")
 
 
 def test_collection_for_refuses_a_name_before_it_does_anything(catalogue: Catalogue, tmp_path: Path) -> None:
@@ -280,6 +304,46 @@ def test_switch_back_brings_changes_and_deletions(versions: Versions) -> None:
     assert titles(versions.first) == expected
     row = versions.first.find(["1"])["1"]
     assert storage.read(versions.first.folder / str(row["photo"])) == png(77)
+
+
+def drop_tombstone(collection: Collection) -> None:
+    """Let an image be deleted eight days ago, and all segments of its bucket be merged."""
+    long_ago = datetime.now(UTC) - timedelta(days=8)
+    collection.copy_in(rows_of(["gone"], stamp=long_ago))
+    collection.copy_in(tombstones_table(["gone"], source=Source.HTTP, stamp=long_ago + timedelta(hours=1)))
+    for bucket in collection.buckets:
+        if segments := bucket.head().segments:
+            merge = Merge(segments, True, datetime.now(UTC), lambda _: None)
+            merged = bucket.write(
+                merge_segments([bucket.open(info) for info in segments], merge), segments[0].first, segments[-1].last
+            )
+            bucket.exchange(partial(_with_merge, segments=segments, merged=merged, merge=merge))
+    assert any(bucket.head().tombstones_dropped_to for bucket in collection.buckets)
+
+
+def _with_merge(head: Head, segments: tuple[SegmentInfo, ...], merged: SegmentInfo | None, merge: Merge) -> Head | None:
+    return head.with_merged(segments, merged, merge.dropped_to, merge.now)
+
+
+@pytest.mark.parametrize("through_a_third", [False, True])
+def test_switch_back_does_not_delete_what_force_had_left_out(
+    versions: Versions, tmp_path: Path, through_a_third: bool
+) -> None:
+    location = versions.photo_of("4")
+    storage.move(location, Location.parse(tmp_path / "away.png"))
+    versions.switch(force=True)
+    served = versions.second
+    if through_a_third:
+        model = Location.parse(write_spec(tmp_path / "third", arrays="2" * 64))
+        served = Collection.create(versions.first.root, "default", model, 2)
+        switch_version(versions.second, served, HashEncoder(2), False, Steps())
+    Writer(served.root, "default", served.version).delete(["3"])
+    drop_tombstone(served)
+    with pytest.raises(VersionsDiffer, match="left out of the other by --force"):
+        switch_version(served, versions.first, HashEncoder(0), False, Steps())
+    switch_version(served, versions.first, HashEncoder(0), True, Steps())
+    assert titles(versions.first) == {str(n): "first" for n in range(10) if n != 3}
+    assert not storage.exists(versions.first.location / "left_out")
 
 
 def test_switch_names_the_versions_there_are(versions: Versions) -> None:
