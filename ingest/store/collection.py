@@ -38,12 +38,13 @@ from lookalike.errors import (
     StoreMismatch,
     StoreUnavailable,
 )
-from lookalike.ingest.store import checked, photos, resolve
+from lookalike.ingest.store import photos, resolve
 from lookalike.ingest.store.alias import move_alias
 from lookalike.ingest.store.bucket import Bucket, Commit, Resolve
 from lookalike.ingest.store.compaction import Compactor
 from lookalike.ingest.store.keys import bucket_of, keys_of
-from lookalike.ingest.store.manifest import DEFAULT_BUCKETS, Manifest, check_name, read_manifest, read_spec, version_of
+from lookalike.ingest.store.manifest import DEFAULT_BUCKETS, check_name, read_manifest, read_spec, version_of
+from lookalike.ingest.store.new_version import make_version
 from lookalike.ingest.store.resolve import Stored
 from lookalike.ingest.store.rows import SCHEMA, Source, check_rows, last_of_each_key, tombstones_table
 from lookalike.ingest.store.trash import Trash
@@ -289,7 +290,9 @@ class Collection:
         uploads = {
             row["photo"]: row["image_id"] for row in replaced.to_pylist() if photos.is_upload(row["photo"] or "")
         }
-        for version in versions(self.root, self.name) if uploads else ():
+        if not uploads or not self._is_served():
+            return
+        for version in versions(self.root, self.name):
             try:
                 other = self if version == self.version else Collection(self.root, self.name, version)
                 for photo in other._named(uploads):
@@ -300,6 +303,13 @@ class Collection:
         for photo in uploads:
             with contextlib.suppress(NotFound):  # another merge was faster
                 self._trash.move(self.folder / photo)
+
+    def _is_served(self) -> bool:
+        """Whether the alias names this version: another may be reading the photos of rows that it takes over."""
+        try:
+            return alias(self.root, self.name) == self.version
+        except StoreUnavailable:
+            return False
 
     def _named(self, uploads: dict[str, str]) -> list[str]:
         """Which of some photos, given with their images, this version's rows name, or may name."""
@@ -369,24 +379,6 @@ def versions(root: Location, name: str) -> list[str]:
     """List the model versions of a collection."""
     names = storage.list_names(root / name)
     return [version for version in names if storage.exists(root / name / version / "manifest.json")]
-
-
-def make_version(location: Location, spec: ModelSpec, model: Location, buckets: int) -> None:
-    """Make an empty model version; the manifest is written last."""
-    manifest = Manifest(
-        model=version_of(spec),
-        model_digest=spec.digest(),
-        buckets=buckets,
-        short_words=spec.short_words,
-        long_words=spec.long_words,
-    )
-    storage.copy_tree(model, location / "model")
-    storage.write(location / "token", uuid.uuid4().hex.encode())
-    for number in range(buckets):
-        with contextlib.suppress(Conflict):  # made by one that was killed, or that makes it at this moment
-            Bucket(location / f"buckets/{number:04d}").create()
-    with contextlib.suppress(Conflict):
-        storage.create(location / "manifest.json", checked.encode(manifest))
 
 
 def _raise(error: Exception) -> None:

@@ -30,10 +30,11 @@ import pyarrow as pa
 from lookalike import storage
 from lookalike.errors import StoreUnavailable
 from lookalike.ingest.store.bucket import Bucket
-from lookalike.ingest.store.collection import Collection, alias, make_version
+from lookalike.ingest.store.collection import Collection, alias
 from lookalike.ingest.store.compaction import Merge, merge_segments
 from lookalike.ingest.store.head import Head, SegmentInfo
 from lookalike.ingest.store.manifest import check_name
+from lookalike.ingest.store.new_version import make_version
 from lookalike.ingest.store.segment import Segment, split
 from lookalike.ingest.store.version_one.catalogue_folders import CatalogueFolders
 from lookalike.ingest.store.version_one.conversion import Conversion, Problem, is_upload
