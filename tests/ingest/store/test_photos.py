@@ -105,6 +105,9 @@ def test_a_photo_that_another_version_names_is_kept(root: Location, tmp_path: Pa
     assert in_trash(first) == []
     second.delete(["a"])
     second.drop_photo("a", photo)
+    assert in_trash(first) == [], "a version that is not served drops nothing"
+    second.publish()
+    second.drop_photo("a", photo)
     assert in_trash(first) == [b"shared"]
     assert photo_of(first, "a") == b"newer"
 
