@@ -165,7 +165,8 @@ def _answer(location: Location, allow_private: bool, ends: float) -> Iterator[Ba
     try:
         headers = {"Host": url.netloc or host, "Accept-Encoding": "identity", "User-Agent": "lookalike"}
         connection.request("GET", url.request_uri, headers=headers, preload_content=False, decode_content=False)
-        yield connection.getresponse()
+        with connection.getresponse() as answer:  # it holds the socket by itself where the server ends the connection
+            yield answer
     finally:
         cutter.cancel()
         connection.close()

@@ -184,13 +184,13 @@ def kill_all(process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.timeout(300)
 def test_server_whose_ray_was_killed_ends_with_a_sentence(server: Server, tmp_path: Path) -> None:
-    shutil.copytree(server.store, tmp_path / "store", ignore=shutil.ignore_patterns("*.log"))
-    with running(tmp_path / "store") as (_, process):
+    shutil.copytree(server.store, tmp_path / "store")
+    log = tmp_path / "log"
+    with running(tmp_path / "store", log=log) as (_, process):
         children = psutil.Process(process.pid).children()
         (raylet,) = [child for child in children if child.name() == "raylet"]
         raylet.kill()
         assert process.wait(90) == 1
-    (log,) = (tmp_path / "store").glob("*.log")
     assert "Error: Ray has stopped, and nothing is served any more" in log.read_text()
 
 

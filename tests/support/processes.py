@@ -47,28 +47,26 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(store: Path | str, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Serve a store as a user would, and stop it with Ctrl-C."""
+def running(store: Path | str, *options: str, log: Path | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Serve a store as a user would, and stop it with Ctrl-C; ``log`` keeps what the server printed."""
     port = free_port()
     command = [sys.executable, "-m", "lookalike.cluster.cli.main", "serve", "--store", str(store), "--port", str(port)]
-    folder = tempfile.TemporaryDirectory()
-    log = Path(folder.name, "log")
-    with log.open("w") as out:
-        process = subprocess.Popen([*command, *options], stdout=out, stderr=out, text=True, start_new_session=True)
-    try:
-        deadline = time.monotonic() + START_S
-        while " is ready;" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}", process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+    with tempfile.TemporaryDirectory() as folder:
+        log = log or Path(folder, "log")
+        with log.open("w") as out:
+            process = subprocess.Popen([*command, *options], stdout=out, stderr=out, text=True, start_new_session=True)
         try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
+            deadline = time.monotonic() + START_S
+            while " is ready;" not in log.read_text():
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}", process
         finally:
-            folder.cleanup()
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
