@@ -15,7 +15,8 @@ from ray.actor import ActorHandle
 from lookalike.actors.restart import load
 from lookalike.errors import LookalikeError
 from lookalike.ingest.attributes import Attributes
-from lookalike.ingest.store.collection import Collection, alias
+from lookalike.ingest.store.alias import alias
+from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.housekeeping import Housekeeping
 from lookalike.ingest.store.rows import Source, rows_table
 from lookalike.model.descriptor import Descriptors

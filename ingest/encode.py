@@ -120,7 +120,7 @@ class EncodeJob:
     piece : int
         Photos in a commit.
     left_out : sequence of Problem
-        What was left out before the job began; the report has it too.
+        What was left out before the job began; the report has it too, each image once.
     """
 
     def __init__(
@@ -142,6 +142,7 @@ class EncodeJob:
         self._reader = PhotoReader(catalogue.location)
         self._prefix = collection.sources.add(catalogue.location)
         self._report = Report()
+        self._left_out_before = {problem.image_id for problem in left_out}
         for problem in left_out:
             self._report.leave_out(problem)
 
@@ -183,7 +184,8 @@ class EncodeJob:
                 yield outcome
 
     def _leave_out(self, problem: Problem) -> None:
-        self._report.leave_out(problem)
+        if not problem.image_id or problem.image_id not in self._left_out_before:
+            self._report.leave_out(problem)
         self._progress(1)
 
     def _changed(self, decoders: ThreadPoolExecutor) -> Iterator[_Candidate]:

@@ -60,10 +60,14 @@ class SearchOptions(BaseModel):
             "1.0 counts every differing bit once.",
         ),
     ] = Field(default_factory=dict)
-    two_phase: Annotated[bool, Field(description="false: rank every image by its long code, exact but slower.")] = True
-    collapse: Annotated[bool, Field(description="Only the best image of each listing.")] = False
-    verbose: Annotated[bool, Field(description="Add the distance per component.")] = False
-    require_all: Annotated[bool, Field(description="Fail with 503 rather than answer from some of the shards.")] = False
+    two_phase: Annotated[
+        bool, Field(strict=True, description="false: rank every image by its long code, exact but slower.")
+    ] = True
+    collapse: Annotated[bool, Field(strict=True, description="Only the best image of each listing.")] = False
+    verbose: Annotated[bool, Field(strict=True, description="Add the distance per component.")] = False
+    require_all: Annotated[
+        bool, Field(strict=True, description="Fail with 503 rather than answer from some of the shards.")
+    ] = False
 
     def plain(self) -> SearchOptions:
         """Return the options without what a subclass adds, such as a photo: what travels to the shards."""

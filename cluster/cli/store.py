@@ -49,7 +49,7 @@ def upgrade(context: click.Context, store: str, collection: str | None, as_json:
     Killed and started again, it loses nothing. What it replaces is kept beside it. Exit status 1: not everything could
     be taken over, and a report says what could not.
     """
-    from lookalike.ingest.store.collection import collections
+    from lookalike.ingest.store.alias import collections
     from lookalike.ingest.store.upgrade import upgrade as take_over
 
     root = _local_store(store)
@@ -75,7 +75,7 @@ def upgrade(context: click.Context, store: str, collection: str | None, as_json:
 def list_versions(root: Location, collection: str | None, as_json: bool) -> None:
     """List the model versions of each collection in STORE, which one is served, and how many images each holds."""
     from lookalike.cluster.deploy.encode import describe_versions
-    from lookalike.ingest.store.collection import collections
+    from lookalike.ingest.store.alias import collections
 
     names = [collection] if collection is not None else collections(root)
     if not names:

@@ -196,10 +196,10 @@ class ServedCollection:
         return PhotoBytes(content, kind)
 
     async def _row(self, image_id: str, columns: Sequence[str] | None = None) -> Mapping[str, object]:
-        found = await asyncio.to_thread(self.store.find, [image_id], columns)
-        if image_id not in found:
+        row = await asyncio.to_thread(self.store.row, image_id, columns)
+        if row is None:
             raise UnknownImageError(image_id)
-        return found[image_id]
+        return row
 
 
 def _url_of(location: Location) -> str | None:

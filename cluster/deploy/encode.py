@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from lookalike import storage
 from lookalike.errors import LookalikeError, NotFound, StoreUnavailable
@@ -27,7 +28,9 @@ from lookalike.ingest.reencode import (
     missing_keys,
     reencode,
 )
-from lookalike.ingest.store.collection import Collection, alias, collections, versions
+from lookalike.ingest.store import checked
+from lookalike.ingest.store.alias import alias, collections, versions
+from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.manifest import check_name
 from lookalike.storage import Location
 from lookalike.training.unsupervised.from_catalogue import DEFAULT_SAMPLE_PHOTOS, fit_on_catalogue
@@ -44,6 +47,11 @@ class Progress(Protocol):
     """Shows how far a step has come: entered with its label, its total and its unit, called with what was done."""
 
     def __call__(self, label: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]: ...
+
+
+def no_progress(*_: object, **__: object) -> AbstractContextManager[Callable[[int], None]]:
+    """A ``Progress`` that shows nothing."""
+    return nullcontext(lambda _: None)
 
 
 def collection_for(
@@ -185,8 +193,7 @@ def _move(target: Collection, encoder: Encoder, force: bool, progress: Progress)
     if served == target.version:
         return _end_switch(target, encoder, progress)
     source = Collection.open(target.root, target.name, served)
-    if storage.exists(_predecessor(source)):
-        _end_switch(source, _encoder_of(source), progress)
+    end_killed_switch(source, progress)
     return switch_version(source, target, encoder, force, progress)
 
 
@@ -196,8 +203,8 @@ def switch_version(
     """Take all rows of the served version over to another, and move the alias to that.
 
     What clients write to the served version meanwhile is taken over by further passes. Its writer acknowledges nothing
-    once the alias has moved; what it took until then comes with a last pass. That one is made up for by the next
-    switch or job if this one is killed before it.
+    once the alias has moved; what it took until then comes with a last pass. If this is killed before that, the next
+    server, job or switch makes it.
 
     Returns
     -------
@@ -219,7 +226,7 @@ def switch_version(
     if not force:
         _check(passes[-1].problems, source, target, seen)
     _note_left_out(target, np.union1d(left_out, missing_keys(source, target)) if force else left_out)
-    storage.write(_predecessor(target), source.version.encode())
+    storage.write(_predecessor(target), checked.encode(_Predecessor(version=source.version, seen=seen)))
     target.publish()
     last = _pass(source, target, encoder, progress, seen)
     last.problems[:0] = passes[-1].problems
@@ -238,21 +245,45 @@ def _check(problems: list[Problem], source: Collection, target: Collection, seen
     check_same_images(source, target, seen)
 
 
+class _Predecessor(BaseModel):
+    """The version from which the last pass of a switch is still to be made, and its commits that need no look."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: PositiveInt = 1
+    version: str
+    seen: dict[int, int]
+
+
+def end_killed_switch(target: Collection, progress: Progress) -> list[Pass]:
+    """Make the last pass of a switch to this version, if one was killed after it had moved the alias.
+
+    Raises
+    ------
+    StoreUnavailable
+        The version before cannot be read.
+    """
+    if not storage.exists(_predecessor(target)):
+        return []
+    return _end_switch(target, _encoder_of(target), progress)
+
+
 def _end_switch(target: Collection, encoder: Encodes, progress: Progress) -> list[Pass]:
-    """Do what a switch that was killed after it had moved the alias left to do."""
+    location = _predecessor(target)
     try:
-        version = storage.read(_predecessor(target)).decode()
+        content = storage.read(location)
     except NotFound:
         return []
-    source = Collection.open(target.root, target.name, version)
-    ended = _pass(source, target, encoder, progress)
-    storage.remove(_predecessor(target))
+    advice = "delete it; changes that clients made while the alias moved may then be missing"
+    predecessor = checked.decode(content, _Predecessor, location, 1, restore=advice)
+    source = Collection.open(target.root, target.name, predecessor.version)
+    ended = _pass(source, target, encoder, progress, predecessor.seen)
+    storage.remove(location)
     return [ended]
 
 
 def _predecessor(target: Collection) -> Location:
-    """An object that names the version from which the last pass of a switch is still to be made."""
-    return target.location / "predecessor"
+    return target.location / "predecessor.json"
 
 
 def _left_out(collection: Collection) -> NDArray[np.uint64]:

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from lookalike import storage
 from lookalike.actors.placement import Plan, cut
+from lookalike.cluster.deploy.encode import end_killed_switch, no_progress
 from lookalike.cluster.settings import ROWS_PER_SHARD, Settings
 from lookalike.errors import DiskFull, LookalikeError, StoreUnavailable
+from lookalike.ingest.store.alias import collections, versions
 from lookalike.ingest.store.bucket import Bucket
-from lookalike.ingest.store.collection import Collection, collections, versions
+from lookalike.ingest.store.collection import Collection
 from lookalike.model import saved_model
 from lookalike.storage import Location
 
@@ -135,6 +137,8 @@ def serving(settings: Settings) -> Iterator[str]:
     """
     opened, unavailable = open_collections(settings.root)
     check_port(settings.host, settings.port)
+    for collection in opened.values():
+        end_switch(collection)
     plans = {name: plan_of(collection, settings) for name, collection in opened.items()}
     unavailable |= unusable_models(opened)
     opened = {name: collection for name, collection in opened.items() if name not in unavailable}
@@ -163,6 +167,14 @@ def serving(settings: Settings) -> Iterator[str]:
             yield f"http://{settings.host}:{settings.port}"
         finally:
             ray.shutdown()
+
+
+def end_switch(collection: Collection) -> None:
+    """Take over what clients last wrote to the version served before, if the command that switched was killed."""
+    try:
+        end_killed_switch(collection, no_progress)
+    except LookalikeError as error:
+        logger.error("the last changes before the switch to %s are missing: %s", collection.version, error)
 
 
 def wait_while_ray_runs(pause_s: float = 5.0) -> None:

@@ -52,10 +52,10 @@ class Commit:
     keys: NDArray[np.uint64]
     stored: Stored
 
-    def was_live(self, key: np.uint64) -> bool:
-        """Whether an image of this key, one of those offered, was there before."""
+    def may_have_been_live(self, key: np.uint64) -> bool:
+        """Whether an image of this key, one of those offered, was there before, or may have been in a damaged part."""
         at = int(np.searchsorted(self.keys, key))
-        return bool(self.stored.live[at])
+        return bool(self.stored.live[at] | self.stored.unreadable[at])
 
 
 class Bucket:

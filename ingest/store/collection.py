@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,8 +38,8 @@ from lookalike.errors import (
     StoreUnavailable,
 )
 from lookalike.ingest.store import photos, resolve
-from lookalike.ingest.store.alias import move_alias
-from lookalike.ingest.store.bucket import Bucket, Commit, Resolve
+from lookalike.ingest.store.alias import alias, move_alias, versions
+from lookalike.ingest.store.bucket import MAX_LOOK_UPS, Bucket, Commit, Resolve
 from lookalike.ingest.store.compaction import Compactor
 from lookalike.ingest.store.keys import bucket_of, keys_of
 from lookalike.ingest.store.manifest import DEFAULT_BUCKETS, check_name, read_manifest, read_spec, version_of
@@ -55,7 +54,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Buckets committed at once: on a disk each waits for its own fsyncs, on an object store for its own answers.
 _COMMITTERS = 8
 
@@ -165,12 +163,12 @@ class Collection:
         return self._write(rows, resolve.put)
 
     def delete(self, image_ids: Sequence[str]) -> tuple[set[str], Written]:
-        """Delete images. Durable on return. Returns the ids that were there, too."""
+        """Delete images. Durable on return. Returns the ids that were there, or may have been in a damaged part."""
         written = self._write(tombstones_table(sorted(set(image_ids)), source=Source.HTTP), resolve.delete)
         there = set()
         for image_id, key in zip(image_ids, keys_of(image_ids), strict=True):
             commit = written.commits[int(bucket_of(np.array([key]), self.manifest.buckets)[0])]
-            if commit.was_live(key):
+            if commit.may_have_been_live(key):
                 there.add(image_id)
         return there, written
 
@@ -228,6 +226,21 @@ class Collection:
             found |= {row["image_id"]: row for row in rows.filter(pc.invert(rows["deleted"])).to_pylist()}
         return {image_id: found[image_id] for image_id in wanted if image_id in found}
 
+    def row(self, image_id: str, names: Sequence[str] | None = None) -> dict[str, object] | None:
+        """Read one stored row; None if there is none.
+
+        Raises
+        ------
+        StoreUnavailable
+            None was found, but a damaged part of the store may have it.
+        """
+        row = self.find([image_id], names).get(image_id)
+        if row is None and self.stored(keys_of([image_id])).unreadable[0]:
+            raise StoreUnavailable(
+                f"whether there is {image_id!r} cannot be said: a part of {self.location.shown} is damaged"
+            )
+        return row
+
     def stored(self, keys: NDArray[np.uint64]) -> Stored:
         """Look up stamps and fingerprints; ``keys`` uint64 (n,), each once, in any order."""
         which, tables, unreadable = [np.empty(0, np.int64)], [], np.zeros(len(keys), bool)
@@ -268,9 +281,14 @@ class Collection:
 
     def live_keys(self, bucket: int) -> NDArray[np.uint64]:
         """The keys of a bucket's images, ascending: uint64 (n,)."""
-        chosen = self.buckets[bucket]
+        for _ in range(MAX_LOOK_UPS):
+            with contextlib.suppress(Conflict):  # segments are put away ten minutes after their merge
+                return self._live_keys(self.buckets[bucket])
+        return self._live_keys(self.buckets[bucket])
+
+    def _live_keys(self, bucket: Bucket) -> NDArray[np.uint64]:
         keys, deleted = [np.empty(0, np.uint64)], [np.empty(0, bool)]
-        for batch in chosen.changes(chosen.head(), 0, ("key", "deleted"), _raise):
+        for batch in bucket.changes(bucket.head(), 0, ("key", "deleted"), _raise):
             keys.append(batch["key"].to_numpy().copy())  # a view would keep the whole batch
             deleted.append(batch["deleted"].to_numpy(zero_copy_only=False))
         newest = last_of_each_key(pa.table({"key": np.concatenate(keys), "deleted": np.concatenate(deleted)}))
@@ -344,41 +362,6 @@ class Collection:
         if errors:
             raise errors[0]
         return merges
-
-
-def alias(root: Location, name: str) -> str:
-    """The model version that a collection's alias names.
-
-    Raises
-    ------
-    StoreUnavailable
-        There is no such collection, or the alias is damaged.
-    """
-    try:
-        version = storage.read(root / name / "alias").decode("utf-8", "replace").strip()
-    except NotFound:
-        known = ", ".join(collections(root)) or "none"
-        raise StoreUnavailable(
-            f"no collection {name!r} in {root} (there: {known}); make one with `lookalike encode`"
-        ) from None
-    if not _VERSION.fullmatch(version):
-        known = ", ".join(versions(root, name)) or "none"
-        raise StoreUnavailable(
-            f"{(root / name / 'alias').shown} is damaged: it must hold the name of a model version (there: {known}); "
-            f"write the one to serve into it"
-        )
-    return version
-
-
-def collections(root: Location) -> list[str]:
-    """List the collections of a store, by name."""
-    return [name for name in storage.list_names(root) if storage.exists(root / name / "alias")]
-
-
-def versions(root: Location, name: str) -> list[str]:
-    """List the model versions of a collection."""
-    names = storage.list_names(root / name)
-    return [version for version in names if storage.exists(root / name / version / "manifest.json")]
 
 
 def _raise(error: Exception) -> None:

@@ -29,8 +29,9 @@ import pyarrow as pa
 
 from lookalike import storage
 from lookalike.errors import StoreUnavailable
+from lookalike.ingest.store.alias import alias
 from lookalike.ingest.store.bucket import Bucket
-from lookalike.ingest.store.collection import Collection, alias
+from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.compaction import Merge, merge_segments
 from lookalike.ingest.store.head import Head, SegmentInfo
 from lookalike.ingest.store.manifest import check_name

@@ -275,14 +275,15 @@ def test_encode_job_reports_what_it_left_out_and_what_it_could_not_read(shop: Sh
     storage.write(shop.root / "catalog.csv", table.encode())
     catalogue = Catalogue.open(str(shop.root))
     shown: list[int] = []
-    before = Problem("it was missing", "earlier")
-    report = EncodeJob(catalogue, collection, HashEncoder(), SIDE_PX, shown.append, left_out=[before]).run()
+    before = [Problem("it was missing", "earlier"), Problem("it was missing", "c")]
+    report = EncodeJob(catalogue, collection, HashEncoder(), SIDE_PX, shown.append, left_out=before).run()
     assert counts(report) == (1, 0, 0, 4)
     assert (sum(shown), report.unread) == (4, 1)
     lines = [json.loads(line) for line in storage.read(collection.report_location).splitlines()]
     left_out = {line["image_id"]: line["reason"] for line in lines if line["left_out"]}
     assert left_out.keys() == {"earlier", "b", "c", "d/photo"}
-    assert left_out["c"] == "no such file"
+    assert left_out["b"] == "text, not a photo that we read (JPEG, PNG or WebP)"
+    assert sum(line["left_out"] for line in lines) == 4
     (note,) = [line for line in lines if not line["left_out"]]
     assert (note["image_id"], "price 'dear'" in note["reason"]) == ("a", True)
 

@@ -22,7 +22,8 @@ from support.stores import collection_in, titles
 from lookalike import storage
 from lookalike.errors import LookalikeError
 from lookalike.ingest.photos.decode import decode
-from lookalike.ingest.store.collection import Collection, alias
+from lookalike.ingest.store.alias import alias
+from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.rows import SCHEMA, codes_array
 from lookalike.model.encoder import Encoder
 from lookalike.model.saved_model import save

@@ -24,6 +24,7 @@ from lookalike.cluster.deploy.encode import (
     collection_for,
     describe_versions,
     encode,
+    end_killed_switch,
     switch,
     switch_version,
 )
@@ -32,7 +33,8 @@ from lookalike.ingest.attributes import Attributes
 from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.ingest.demo.sample import draw
 from lookalike.ingest.reencode import Pass, VersionsDiffer
-from lookalike.ingest.store.collection import Collection, alias
+from lookalike.ingest.store.alias import alias
+from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.compaction import Merge, merge_segments
 from lookalike.ingest.store.head import Head, SegmentInfo
 from lookalike.ingest.store.rows import Source, tombstones_table
@@ -271,6 +273,30 @@ def test_switch_version_that_was_killed_when_the_alias_moved_is_ended_by_the_nex
     assert titles(versions.second) == titles(versions.first)
     assert "late" in titles(versions.second)
     assert switch(versions.first.root, "default", versions.second.version, False, Steps()) == []
+
+
+def test_end_killed_switch_looks_at_late_commits_alone(versions: Versions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server does this when it starts, so it must not take longer where there are more rows."""
+    publish = Collection.publish
+
+    def killed(collection: Collection) -> None:
+        versions.writer.put([image("late", "late")])
+        versions.writer.delete(["3"])
+        publish(collection)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Collection, "publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        versions.switch()
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "_encoder_of", lambda _: HashEncoder(1))
+    served = Collection.open(versions.first.root, "default")
+    steps = Steps()
+    (ended,) = end_killed_switch(served, steps)
+    assert (ended.encoded, ended.deleted) == (1, 1)
+    assert titles(versions.second) == titles(versions.first)
+    assert [done for *_, done in steps.seen] == [2]
+    assert end_killed_switch(served, steps) == []
 
 
 def test_switch_back_after_a_killed_switch_loses_nothing(versions: Versions, monkeypatch: pytest.MonkeyPatch) -> None:

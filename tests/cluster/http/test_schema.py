@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from lookalike.actors.query.query import SearchOptions
 from lookalike.cluster.http.schema import ImageFields, SearchParams, SearchRequest, StoredImage
@@ -24,3 +24,10 @@ def test_searches_have_every_option_with_its_default_and_declare_none_again(mode
         default = field.get_default(call_default_factory=True)
         assert model.model_fields[name].get_default(call_default_factory=True) == default
     assert not set(inspect.get_annotations(model)) & set(SearchOptions.model_fields)
+
+
+@pytest.mark.parametrize("option", ["two_phase", "collapse", "verbose", "require_all"])
+def test_flags_are_booleans_in_a_body_and_their_words_in_a_query_string(option: str) -> None:
+    with pytest.raises(ValidationError, match="valid boolean"):
+        SearchRequest.model_validate({"image_id": "a", option: "no"})
+    assert getattr(SearchParams.model_validate({option: "false"}), option) is False

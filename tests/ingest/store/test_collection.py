@@ -12,8 +12,9 @@ from support.stores import new_collection, rows_of, titles, write_spec
 
 from lookalike import storage
 from lookalike.errors import DiskFull, StorageUnavailable, StoreMismatch, StoreUnavailable
+from lookalike.ingest.store.alias import collections, versions
 from lookalike.ingest.store.bucket import Bucket
-from lookalike.ingest.store.collection import Collection, collections, versions
+from lookalike.ingest.store.collection import Collection
 from lookalike.storage import Location
 
 

@@ -19,9 +19,10 @@ from support.stores import new_collection, rows_of, titles
 from lookalike import storage
 from lookalike.errors import LookalikeError, StorageUnavailable, StoreUnavailable
 from lookalike.ingest.store import compaction, segment
+from lookalike.ingest.store.alias import collections
 from lookalike.ingest.store.bucket import Bucket
-from lookalike.ingest.store.collection import Collection, collections
-from lookalike.ingest.store.keys import keys_of
+from lookalike.ingest.store.collection import Collection
+from lookalike.ingest.store.keys import bucket_of, keys_of
 from lookalike.ingest.store.rows import SCHEMA
 from lookalike.ingest.store.segment import Segment, SegmentDamaged, SegmentMissing, split, write_segment
 from lookalike.storage import Location
@@ -107,6 +108,14 @@ def test_a_damaged_segment_costs_its_rows_and_no_others(collection: Collection, 
     assert again.find(["unknown"]) == {}
     stored = again.stored(keys_of(IDS))
     assert stored.unreadable.tolist() == [i in theirs for i in IDS]
+
+    unknown = [f"unknown {n}" for n in range(40)]
+    lost = next(image_id for image_id in unknown if bucket_of(keys_of([image_id]), 2)[0] == 0)
+    with pytest.raises(StoreUnavailable, match=f"whether there is '{lost}' cannot be said"):
+        again.row(lost)
+    there, _ = again.delete([lost])
+    assert there == {lost}
+    assert again.row(lost) is None
 
     assert again.put(rows_of(["new", IDS[0], IDS[39]], "third")).rows == 3
     again.delete([IDS[1]])

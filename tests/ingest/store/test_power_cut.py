@@ -14,7 +14,8 @@ from support.stores import new_collection, rows_of, titles, write_spec
 
 from lookalike import storage
 from lookalike.ingest.store import compaction
-from lookalike.ingest.store.collection import Collection, collections
+from lookalike.ingest.store.alias import collections
+from lookalike.ingest.store.collection import Collection
 from lookalike.storage import Location
 
 State = dict[str, str]

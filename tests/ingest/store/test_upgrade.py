@@ -29,8 +29,9 @@ from lookalike import storage
 from lookalike.errors import StoreMismatch, StoreUnavailable
 from lookalike.ingest.attributes import Attributes
 from lookalike.ingest.store import upgrade as module
+from lookalike.ingest.store.alias import versions
 from lookalike.ingest.store.bucket import Bucket
-from lookalike.ingest.store.collection import Collection, versions
+from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.rows import Source
 from lookalike.ingest.store.upgrade import Report, upgrade, write_sorted
 from lookalike.storage import Location, local
