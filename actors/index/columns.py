@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lookalike.actors.index.blobs import Blobs, ValueArena, Values
 from lookalike.actors.index.slots import write
 from lookalike.kernels.memory import GrowableRows
 
@@ -33,14 +34,25 @@ class Categories:
     """
 
     def __init__(
-        self, numbers: NDArray[np.unsignedinteger], values: Sequence[str], known: dict[str, int], count: int
+        self,
+        numbers: NDArray[np.unsignedinteger],
+        values: Sequence[str],
+        known: dict[str, int],
+        count: int,
+        encoded: Values,
     ) -> None:
         self.numbers = numbers
+        self._encoded = encoded
         self._values, self._known, self._count = values, known, count  # values that came since are left out
 
     def take(self, rows: NDArray[np.int64]) -> list[str]:
         """The values of some visible rows."""
         return [self._values[number] for number in self.numbers[rows].tolist()]
+
+    def distinct(self, rows: NDArray[np.int64]) -> tuple[Blobs, NDArray[np.uint32]]:
+        """The values of some visible rows, for a reply: each once, and which of them each row has."""
+        numbers, which = np.unique(self.numbers[rows], return_inverse=True)
+        return self._encoded.blobs(numbers), which.astype(np.uint32)
 
     def rows_with(self, values: Collection[str]) -> NDArray[np.bool_]:
         """Which slots have one of some values: bool (n,)."""
@@ -73,12 +85,15 @@ class CategoryColumn:
         self._values = [""]
         self._known = {"": 0}
         self._value_bytes = 0
+        self._encoded = ValueArena()
+        self._encoded.append(self._values)
         self._numbers = GrowableRows(1, np.uint8)
 
     @property
     def held_bytes(self) -> int:
         """Of the numbers, and about what the values take: a text object and an entry in a dict and a list each."""
-        return self._numbers.held_bytes + self._value_bytes + 160 * len(self._values)
+        values = self._value_bytes + 160 * len(self._values)
+        return self._numbers.held_bytes + values + self._encoded.held_bytes
 
     def put(self, slots: NDArray[np.int64], values: pa.Array) -> None:
         if not pa.types.is_dictionary(values.type):
@@ -90,17 +105,18 @@ class CategoryColumn:
         write(self._numbers, slots, rows.astype(self._numbers.view().dtype).reshape(-1, 1))
 
     def view(self, slots: int) -> Categories:
-        return Categories(self._numbers.view()[:slots, 0], self._values, self._known, len(self._values))
+        numbers = self._numbers.view()[:slots, 0]
+        return Categories(numbers, self._values, self._known, len(self._values), self._encoded.view())
 
     def _numbers_of(self, values: list[str | None]) -> list[int]:
-        numbers = [self._known.get(value or "", -1) for value in values]
-        for position in [i for i, number in enumerate(numbers) if number < 0]:
-            value = values[position] or ""
-            numbers[position] = self._known.setdefault(value, len(self._values))
-            if numbers[position] == len(self._values):
-                self._values.append(value)
-                self._value_bytes += len(value)
-        return numbers
+        texts = [value or "" for value in values]
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._encoded.append(fresh)  # first, since it may lack memory: then nothing has changed
+        for text in fresh:
+            self._known[text] = len(self._values)
+            self._values.append(text)
+            self._value_bytes += len(text)
+        return [self._known[text] for text in texts]
 
     def _widen(self) -> None:
         """Move to the narrowest type for all values; snapshots keep the old numbers."""

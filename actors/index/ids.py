@@ -1,8 +1,7 @@
 """Image and listing ids of every slot, in one arena of bytes: about 20 bytes a row for ids of 11 and 9 characters.
 
-A slot has a blob: two lengths of 16 bits, the bytes of the image id, the bytes of the listing id, padded to words of
-4 bytes. A listing id that begins the image id (`220232453` of `220232453/1`, or the same id) is not stored again: only
-its length is, with the top bit set. A blob lives as long as its slot; freed ones serve blobs of the same size.
+A slot has a blob of its ids (``blobs``). A listing id that begins the image id (`220232453` of `220232453/1`, or the
+same id) is not stored again. A blob lives as long as its slot; freed ones serve blobs of the same size.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lookalike.actors.index.blobs import BEGINS_IMAGE_ID, HEADER_BYTES, Blobs, id_layout, id_sizes, words_of
 from lookalike.actors.index.ragged import Bytes, binary_of, gather, parts_of, texts_of
 from lookalike.actors.index.slots import FreeList, write
 from lookalike.kernels.memory import GrowableRows
 
-MAX_ID_BYTES: Final = (1 << 15) - 1
-_PREFIX: Final = 1 << 15
-_HEADER_BYTES: Final = 4
+MAX_ID_BYTES: Final = BEGINS_IMAGE_ID - 1
 
 
 class Ids:
@@ -60,13 +58,15 @@ class Ids:
         found: NDArray[np.int64] = rows[near][same]
         return found
 
+    def blobs(self, rows: NDArray[np.int64]) -> Blobs:
+        """Copy the blobs of some rows, for a reply."""
+        offsets = self._offsets[rows].astype(np.int64)
+        sizes = id_sizes(self._words[offsets])
+        return Blobs(gather(self._words, offsets, sizes), sizes.astype(np.uint16))
+
     def _layout(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
         """Start and length in bytes of the image id and of the listing id of each row."""
-        offsets = self._offsets[rows].astype(np.int64)
-        header = self._words[offsets].astype(np.int64)
-        image, listing = header & 0xFFFF, header >> 16
-        starts = offsets * 4 + _HEADER_BYTES
-        return starts, image, np.where(listing & _PREFIX, starts, starts + image), listing & ~_PREFIX
+        return id_layout(self._words, self._offsets[rows].astype(np.int64))
 
 
 class IdColumn:
@@ -119,19 +119,13 @@ class IdColumn:
         offsets = self._offsets.view()[slots, 0].astype(np.int64)
         write(self._offsets, slots, np.zeros((len(slots), 1), np.uint32))
         offsets = offsets[offsets > 0]
-        header = self._words.view()[offsets, 0].astype(np.int64)
-        listing = header >> 16
-        sizes = _words_of((header & 0xFFFF) + np.where(listing & _PREFIX, 0, listing))
+        sizes = id_sizes(self._words.view()[offsets, 0])
         for size in np.flatnonzero(np.bincount(sizes)).tolist():
             self._free[size].push(offsets[sizes == size])
 
     def _allocate(self, size: int, count: int) -> NDArray[np.int64]:
         reused = self._free[size].pop(count) if size in self._free else np.empty(0, np.int64)
         return np.concatenate([reused, len(self._words) + size * np.arange(count - len(reused))])
-
-
-def _words_of(id_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
-    return (id_bytes + _HEADER_BYTES + 3) >> 2
 
 
 def _blobs(
@@ -145,14 +139,14 @@ def _blobs(
     own = ~_begins(listing_data, listing_bounds, image_data, image_bounds)
     header = np.empty((len(image), 2), "<u2")
     header[:, 0] = image
-    header[:, 1] = np.where(own, listing, np.where(listing, listing, image) | _PREFIX)
+    header[:, 1] = np.where(own, listing, np.where(listing, listing, image) | BEGINS_IMAGE_ID)
     stored = image + np.where(own, listing, 0)
-    sizes = _words_of(stored)
+    sizes = words_of(stored)
     joined = pc.binary_join_element_wise(
-        binary_of(header.view(np.uint8).ravel(), np.full(len(image), _HEADER_BYTES)),
+        binary_of(header.view(np.uint8).ravel(), np.full(len(image), HEADER_BYTES)),
         pc.cast(image_ids, pa.binary()),
         binary_of(gather(listing_data, listing_bounds[:-1][own], listing[own]), np.where(own, listing, 0)),
-        binary_of(np.zeros(3 * len(image), np.uint8), sizes * 4 - _HEADER_BYTES - stored),
+        binary_of(np.zeros(3 * len(image), np.uint8), sizes * 4 - HEADER_BYTES - stored),
         b"",
     )
     data, bounds = parts_of(joined)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
+ItemT = TypeVar("ItemT", bound=np.generic)
 
 
 def parts_of(array: pa.Array) -> tuple[Bytes, NDArray[np.int64]]:
@@ -35,7 +38,7 @@ def lengths_of(array: pa.Array) -> NDArray[np.int64]:
     return lengths
 
 
-def gather(data: Bytes, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Bytes:
+def gather(data: NDArray[ItemT], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[ItemT]:
     """Copy pieces of a buffer end to end."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lookalike.actors.index.blobs import Blobs
 from lookalike.actors.index.columns import (
     Categories,
     CategoryColumn,
@@ -109,9 +110,18 @@ class Snapshot:
         ids: list[str] = self._ids.listings(rows).to_pylist()
         return ids
 
-    def listings(self, rows: NDArray[np.int64]) -> pa.LargeStringArray:
-        """Listing ids of some visible rows as a column: for many rows at once."""
-        return self._ids.listings(rows)
+    def listing_numbers(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number the listings of some visible rows from 0 on, as they come: int64, shape of ``rows``.
+
+        By the bytes of their ids, so that two rows have one number only if they are of one listing.
+        """
+        encoded = self._ids.listings(rows).dictionary_encode()
+        numbers: NDArray[np.int64] = encoded.indices.to_numpy().astype(np.int64)
+        return numbers
+
+    def id_blobs(self, rows: NDArray[np.int64]) -> Blobs:
+        """Image and listing ids of some visible rows, for a reply: nothing is decoded."""
+        return self._ids.blobs(rows)
 
     def rows_of_listings(self, listing_ids: Sequence[str]) -> NDArray[np.int64]:
         """All visible rows with one of some listing ids: ascending int64."""
