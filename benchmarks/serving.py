@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import multiprocessing
 import sys
 import time
@@ -27,8 +26,8 @@ from serving_answers import Oracle
 from serving_cases import PARTS, Case, Figures, Measurement, filter_cases, open_cases, photo_cases, plain_cases
 from serving_client import LoadProcess
 from serving_encoder import EncoderProcess
-from serving_process import Checkout, Server, commit_of, serving
-from serving_report import print_report, summary
+from serving_process import Checkout, Server, commit_of, largest_first, serving
+from serving_report import print_report, summary, write_results
 from serving_requests import by_id, photo_request
 from serving_store import BenchStore, bench_store
 
@@ -37,6 +36,7 @@ LARGE = 5_000_000
 # Of a server, for the choice whether several run at once.
 _BYTES_PER_ROW, _BYTES_FIXED = 400, 2_500_000_000
 _REST_S = 3.0
+_SETTLE_S, _MAX_SETTLE_S, _SETTLED_CORES = 0.3, 30.0, 0.4
 
 
 def main() -> None:
@@ -65,8 +65,7 @@ def main() -> None:
             print(measurement.first_difference)
         wrong += measurement.wrong
         if given.out:  # after each size, so that an interrupted run leaves something
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            given.out.write_text(json.dumps(results, indent=2) + "\n")
+            write_results(given.out, results)
     sys.exit(1 if wrong else 0)
 
 
@@ -190,6 +189,7 @@ def alternate(
         for server in servers[:: 1 if number % 2 == 0 else -1]:
             if not everywhere and server.checkout.shards != fewest:
                 continue  # a number of shards is compared by id alone
+            settle(servers)
             figures = measurement.run(case, server, number)
             taken.servers[server.checkout.name]["loads"].setdefault(case.label, []).append(figures)
             note(line(case, server, figures))
@@ -210,6 +210,17 @@ def all_cases(store: BenchStore, given: argparse.Namespace, parts: Sequence[str]
     return cases
 
 
+def settle(servers: Sequence[Server]) -> None:
+    """Wait until no server works on what the last load left behind."""
+    before = [sum(server.cpu().values()) for server in servers]
+    for _ in range(round(_MAX_SETTLE_S / _SETTLE_S)):
+        time.sleep(_SETTLE_S)
+        now = [sum(server.cpu().values()) for server in servers]
+        if max(b - a for a, b in zip(before, now, strict=True)) < _SETTLED_CORES * _SETTLE_S:
+            return
+        before = now
+
+
 def idle_cores(servers: Sequence[Server], seconds: float) -> list[dict[str, float]]:
     """How many cores each process of each server takes while nothing is asked."""
     time.sleep(_REST_S)
@@ -220,7 +231,7 @@ def idle_cores(servers: Sequence[Server], seconds: float) -> list[dict[str, floa
         cores: dict[str, float] = {}
         for (role, thread), used in server.cpu().items():
             cores[role] = cores.get(role, 0.0) + (used - earlier.get((role, thread), 0.0)) / seconds
-        idle.append({role: round(used, 4) for role, used in sorted(cores.items(), key=lambda item: -item[1])})
+        idle.append({role: round(used, 4) for role, used in largest_first(cores)})
     return idle
 
 

@@ -92,11 +92,11 @@ class Oracle:
         match condition["field"]:
             case "price":
                 prices = rows.prices(numbers)
-                return (prices >= condition["gte"]) & (prices < condition["lt"])
+                return np.asarray((prices >= condition["gte"]) & (prices < condition["lt"]), bool)
             case "created_at":
                 low, high = (np.datetime64(condition[name].rstrip("Z")).astype(np.int64) for name in ("gte", "lt"))
                 seconds = rows.seconds(numbers)
-                return (seconds >= low) & (seconds < high)
+                return np.logical_and(seconds >= low, seconds < high)
             case "group":
                 return _among(rows.index("group", numbers, GROUPS), rows.groups, condition["in"])
             case "colour":

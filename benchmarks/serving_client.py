@@ -14,7 +14,7 @@ import time
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection as Pipe
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import uvloop
@@ -31,6 +31,9 @@ _MAX_SPIN_RATE = 50.0
 _SPIN_S = 0.002
 _RECONNECT_S = 0.02
 
+# A search that some shards did not answer is no success, though its status is 200.
+_SHARDS = re.compile(rb'"shards_answered": ?(\d+), ?"shards_total": ?(\d+)')
+PARTIAL = 206
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)")
 
 
@@ -75,7 +78,7 @@ class Load:
     service_s : ndarray of float64
         From when it was sent.
     status : ndarray of int64
-        0 without an answer: refused, broken off or timed out.
+        0 without an answer: refused, broken off or timed out; ``PARTIAL`` where shards did not answer.
     cpu_s : float
         Of the client.
     answers : list of (int, bytes)
@@ -92,7 +95,7 @@ class Load:
     @property
     def good(self) -> NDArray[np.bool_]:
         """Which requests were answered with 200."""
-        return self.status == 200
+        return np.equal(self.status, 200)
 
     @property
     def failures(self) -> dict[str, int]:
@@ -121,8 +124,7 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not derive from it
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -239,6 +241,9 @@ class _Run:
         sent = time.perf_counter()
         status, body = await client.ask(content)
         now = time.perf_counter()
+        shards = _SHARDS.search(body, 0, 400)
+        if shards is not None and shards[1] != shards[2]:
+            status = PARTIAL
         self._taken.append((now - intended, now - sent, status))
         if len(self._answers) < self._job.kept_answers:
             self._answers.append((number, body))

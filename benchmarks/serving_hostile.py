@@ -24,7 +24,7 @@ from serving import add_servers, checkouts_of, note, written_store
 from serving_attacks import Attack, AttackProcess, attacks
 from serving_client import Job, Load, LoadProcess, ask_once
 from serving_process import Server, commit_of, serving
-from serving_report import print_table
+from serving_report import print_table, write_results
 from serving_requests import NO_OP, by_id, photo_request
 from serving_store import BenchStore
 
@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.out:
         commits = {checkout.name: commit_of(checkout.repo) for checkout in checkouts_of(given, [0])}
         report = {"machine": machine(), "commits": commits, "rows": store.count, "servers": found}
-        given.out.write_text(json.dumps(report, indent=2) + "\n")
+        write_results(given.out, report)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import re
@@ -13,14 +12,15 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 from serving_client import Request, ask_once
+from serving_requests import http
 
 # What the server starts inherits this variable, also what is no child of it any more. (Ray's workers write their title
 # over it: those are found as children.)
@@ -101,11 +101,8 @@ class Server:
         return body.decode() if status == 200 else ""
 
     def _ask(self, method: str, path: str, body: bytes = b"", content_type: str = "") -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        with contextlib.closing(connection):
-            connection.request(method, path, body or None, {"Content-Type": content_type} if content_type else {})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+        status, content = ask_once(self.port, http(method, path, body, content_type), timeout_s=60.0)
+        return status, content
 
     def processes(self) -> dict[int, str]:
         """The role of every process of the server, by pid."""
@@ -113,8 +110,11 @@ class Server:
 
     def _processes(self) -> set[psutil.Process]:
         found: set[psutil.Process] = set()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self.process.pid)
+            found.update([root, *root.children(recursive=True)])
         for process in psutil.process_iter():
-            if process not in found and (process.pid == self.process.pid or _is_marked(process.pid, self.mark)):
+            if process not in found and _is_marked(process.pid, self.mark):
                 found.add(process)
                 with contextlib.suppress(psutil.NoSuchProcess):
                     found.update(process.children(recursive=True))
@@ -141,23 +141,23 @@ class Server:
 
     def cpu(self) -> dict[tuple[str, str], float]:
         """CPU seconds so far of every thread that lives, by role and the kind of the thread."""
-        seconds: Counter[tuple[str, str]] = Counter()
+        seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
         for pid, role in self.processes().items():
             of_threads = 0.0
             for task in _listed(Path(f"/proc/{pid}/task")):
                 name, used = _cpu_of(task / "stat")
                 seconds[role, name] += used
                 of_threads += used
-            seconds[role, "ended threads"] += _cpu_of(Path(f"/proc/{pid}/stat"))[1] - of_threads
+            seconds[role, "ended threads, rounding"] += _cpu_of(Path(f"/proc/{pid}/stat"))[1] - of_threads
         return dict(seconds)
 
     def memory(self) -> dict[str, float]:
         """Proportional set size in MB, by role."""
-        size: Counter[str] = Counter()
+        size: defaultdict[str, float] = defaultdict(float)
         for pid, role in self.processes().items():
             found = re.search(r"^Pss: +(\d+) kB", _read(Path(f"/proc/{pid}/smaps_rollup")), re.MULTILINE)
             size[role] += int(found[1]) / 1e3 * 1.024 if found else 0
-        return {role: round(mb, 1) for role, mb in size.most_common()}
+        return {role: round(mb, 1) for role, mb in largest_first(size)}
 
     def anonymous_mb(self) -> float:
         """Memory without file pages, of all processes: cheap to ask."""
@@ -176,6 +176,10 @@ class Server:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.wait()
+
+
+def largest_first(sizes: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(sizes.items(), key=lambda item: -item[1])
 
 
 def _role_of(words: list[str]) -> str:

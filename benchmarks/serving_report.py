@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 LARGE = 5_000_000
 BY_ID_1, BY_ID_32, OPEN = "by id, 1 client", "by id, 32 clients", "by id, open loop, 64 clients"
 PHOTO_1 = "by photo, 1 client"
 TABLE = ("no-op, 1 client", BY_ID_1, PHOTO_1, "no-op, 32 clients", BY_ID_32, "by photo, 32 clients", OPEN)
+_NEW, _ONE = "new filter: ", ", 1 client"
 RATIOS = ("requests_per_s", "p50_ms", "p99_ms", "cpu_ms")
 TEXT, NARROW = "title", ("group", "1 in 100", "colour and price", "listing")
 
@@ -30,8 +33,9 @@ class Target:
         met = self.found >= self.limit if self.at_least else self.found <= self.limit
         if met:
             return "met"
-        factor = self.limit / self.found if self.at_least and self.found else self.found / self.limit
-        return f"short by {factor:.2f} x" if math.isfinite(factor) else "not measured"
+        if math.isnan(self.found) or not self.found:
+            return "not measured"
+        return f"short by {self.limit / self.found if self.at_least else self.found / self.limit:.2f} x"
 
 
 def summary(servers: Mapping[str, Any], encoder: Sequence[Mapping[str, float]], rows: int) -> dict[str, Any]:
@@ -40,12 +44,19 @@ def summary(servers: Mapping[str, Any], encoder: Sequence[Mapping[str, float]], 
     for name, taken in servers.items():
         loads = {label: medians(each) | {"each": _each(each)} for label, each in taken["loads"].items()}
         found["servers"][name] = {**taken, "starts": medians(taken["starts"]), "loads": loads}
-    first, *others = servers
-    found["ratios"] = {f"{name} / {first}": _ratios(servers[first], servers[name]) for name in others}
+    for name, taken in servers.items():
+        first = next(other for other in servers if _shards(other) == _shards(name))
+        first = next(iter(servers)) if first == name else first
+        if first != name:
+            found.setdefault("ratios", {})[f"{name} / {first}"] = _ratios(servers[first], taken)
     found["targets"] = {
         name: [asdict(t) | {"verdict": t.verdict} for t in targets(found, name, rows)] for name in servers
     }
     return found
+
+
+def _shards(name: str) -> str:
+    return name.partition(", ")[2]
 
 
 def medians(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -59,7 +70,7 @@ def medians(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             inner = dict.fromkeys(key for one in values for key in one)
             found[name] = {key: round(statistics.median(one.get(key, 0.0) for one in values), 4) for key in inner}
         else:
-            found[name] = round(statistics.median(values), 3)
+            found[name] = round(statistics.median([v for v in values if not math.isnan(v)] or [math.nan]), 3)
     return found
 
 
@@ -115,9 +126,9 @@ def _filter_targets(loads: Mapping[str, Any]) -> list[Target]:
     """New filters, one client: against the same search without one, or for words in milliseconds."""
     chosen = []
     for label, figures in loads.items():
-        kind = label.removeprefix("new filter: ").removesuffix(", 1 client")
-        if kind == label or not label.endswith(", 1 client"):
+        if not (label.startswith(_NEW) and label.endswith(_ONE)):
             continue
+        kind = label[len(_NEW) : -len(_ONE)]
         if kind.startswith(TEXT):
             chosen.append(Target(f"{label}: p50 ms", figures["p50_ms"], 5))
         elif BY_ID_1 in loads:
@@ -138,6 +149,7 @@ def print_report(found: Mapping[str, Any], rows: int) -> None:
             (label, *(load[figure] for figure in (*RATIOS, "client_cpu_ms")), _plain(load["failures"]))
             for label, load in server["loads"].items()
         ])  # fmt: skip
+        _print_filters(server["loads"])
         _print_cpu(server)
         for what in ("starts", "idle_cores", "memory_mb"):
             if what in server:
@@ -145,7 +157,7 @@ def print_report(found: Mapping[str, Any], rows: int) -> None:
                 print(f"{what}{total}: {_plain(server[what])}")
     if found["encoder"]:
         print(f"\nthe encoder by itself, one photo: {_plain(found['encoder'])}")
-    for pair, ratios in found["ratios"].items():
+    for pair, ratios in found.get("ratios", {}).items():
         print(f"\n## {pair}\n")
         print_table(("load", *RATIOS), [(label, *ratio.values()) for label, ratio in ratios.items() if ratio])
 
@@ -166,6 +178,32 @@ def _print_cpu(server: Mapping[str, Any]) -> None:
         if load.get("ms_by_step"):
             print(f"{label}, ms by step: {_plain(load['ms_by_step'])}")
     print()
+
+
+def _print_filters(loads: Mapping[str, Any]) -> None:
+    """CPU of each kind of filter, and its ratio to the same search without one."""
+    kinds = [label[len(_NEW) : -len(_ONE)] for label in loads if label.startswith(_NEW) and label.endswith(_ONE)]
+    plain = [loads.get(label, {}).get("cpu_ms", math.nan) for label in (BY_ID_1, BY_ID_1, BY_ID_32)]
+    rows = []
+    for kind in kinds:
+        labels = (f"{_NEW}{kind}{_ONE}", f"same filter: {kind}{_ONE}", f"{_NEW}{kind}, 32 clients")
+        taken = [loads[label]["cpu_ms"] for label in labels]
+        rows.append((kind, *(f"{ms:g} ({ms / base:.2f} x)" for ms, base in zip(taken, plain, strict=True))))
+    print_table(("filter, CPU ms (beside unfiltered)", "new, 1 client", "same, 1 client", "new, 32 clients"), rows)
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """Write results as JSON, which has no NaN: null stands for what could not be measured."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_without_nan(results), indent=2) + "\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _plain(figures: Mapping[str, float]) -> str:

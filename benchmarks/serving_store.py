@@ -1,14 +1,15 @@
 """A store of synthetic rows, written as one segment a bucket, on all cores: a million rows in half a minute.
 
-    FOLDER/photos, model         a drawn catalogue, and the model that is fitted to it
-    FOLDER/rows-1000000/store    the store
-                        made     written last
+    FOLDER/photos-400, model-400 a drawn catalogue, and the model that is fitted to it
+    FOLDER/rows-1000000-model-400/store    the store
+                                  made     the photos of the rows that have one; written last
 
 What is there is used again.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -25,9 +26,9 @@ from serving_requests import noise_photo
 from serving_rows import Numbers, SyntheticRows
 from store_rows import rows_of
 
-from lookalike.ingest.store import photos
 from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.keys import bucket_of, keys_of
+from lookalike.ingest.store.photos import upload
 from lookalike.ingest.store.segment import split
 from lookalike.model.spec import ModelSpec
 from lookalike.storage import Location
@@ -64,19 +65,20 @@ def bench_store(folder: Path, count: int, drawn: int = 400) -> BenchStore:
     """Find the store of so many rows in a folder, or write it."""
     model = _model(folder, drawn)
     spec = ModelSpec.load(model)
-    home = folder / f"rows-{count}"
+    home = folder / f"rows-{count}-model-{drawn}"
     root = home / "store"
     if not (home / "made").exists():
         shutil.rmtree(home, ignore_errors=True)
-        _write(root, count, spec, model)
-        (home / "made").touch()
-    found = sorted((folder / "photos" / "images").glob("*.jpg"))
-    return BenchStore(root, count, _rows(root, spec), spec, model, [path.read_bytes() for path in found])
+        (home / "made").write_text(json.dumps(_write(root, count, spec, model)))
+    photos = {int(number): photo for number, photo in json.loads((home / "made").read_text()).items()}
+    rows = SyntheticRows(spec.short_words, spec.long_words, photos)
+    found = sorted((folder / f"photos-{drawn}" / "images").glob("*.jpg"))
+    return BenchStore(root, count, rows, spec, model, [path.read_bytes() for path in found])
 
 
 def _model(folder: Path, drawn: int) -> Path:
     """Fit the model that `lookalike demo` would."""
-    sample, model = folder / "photos", folder / "model"
+    sample, model = folder / f"photos-{drawn}", folder / f"model-{drawn}"
     if not model.exists():
         folder.mkdir(parents=True, exist_ok=True)
         _lookalike("sample", str(sample), "--images", str(drawn))
@@ -94,11 +96,12 @@ def _rows(root: Path, spec: ModelSpec) -> SyntheticRows:
     collection = Location.parse(root) / COLLECTION
     ids = plain.image_ids(np.arange(ROWS_WITH_PHOTO))
     content = noise_photo(_PHOTO_PX, 0)
-    paths = {number: photos.upload(collection, image_id, content, ".jpg") for number, image_id in enumerate(ids)}
+    paths = {number: upload(collection, image_id, content, ".jpg") for number, image_id in enumerate(ids)}
     return SyntheticRows(spec.short_words, spec.long_words, paths)
 
 
-def _write(root: Path, count: int, spec: ModelSpec, model: Path) -> None:
+def _write(root: Path, count: int, spec: ModelSpec, model: Path) -> dict[int, str]:
+    """Write a store; gives the photos of its rows."""
     Collection.create(Location.parse(root), COLLECTION, Location.parse(model), BUCKETS)
     rows = _rows(root, spec)
     chunks = [np.arange(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
@@ -108,6 +111,7 @@ def _write(root: Path, count: int, spec: ModelSpec, model: Path) -> None:
         members = [np.flatnonzero(bucket == number) for number in range(BUCKETS)]
         work = [(number, here[np.argsort(keys[here])]) for number, here in enumerate(members) if len(here)]
         pool.starmap(partial(_write_bucket, root, rows), work, chunksize=1)
+    return dict(rows.photos)
 
 
 def _keys(rows: SyntheticRows, numbers: Numbers) -> np.ndarray:
