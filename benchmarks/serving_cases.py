@@ -177,8 +177,8 @@ def _figures(load: Load, used: Mapping[tuple[str, str], float]) -> Figures:
         "client_cpu_ms": round(1e3 * load.cpu_s / max(1, good), 3),
         "requests": good,
         "failures": load.failures,
-        "cpu_ms_by_process": {role: round(ms, 4) for role, ms in largest_first(by_process)},
-        "cpu_ms_by_thread": {name: round(ms, 4) for name, ms in largest_first(by_thread)[:16]},
+        "cpu_ms_by_process": {role: round(ms, 4) + 0.0 for role, ms in largest_first(by_process)},
+        "cpu_ms_by_thread": {name: round(ms, 4) + 0.0 for name, ms in largest_first(by_thread)[:16]},
     }
 
 

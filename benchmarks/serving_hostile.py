@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine
-from serving import add_servers, checkouts_of, note, written_store
+from serving import add_servers, checkouts_of, note, settle, written_store
 from serving_attacks import Attack, AttackProcess, attacks
 from serving_client import Job, Load, LoadProcess, ask_once
 from serving_process import Server, commit_of, serving
@@ -35,7 +35,6 @@ MAX_RATIO = 3.0
 RECOVERY_S = 60.0
 OVERLOAD, OVERLOAD_CLIENTS = 5.0, 512
 MIN_OVERLOADED, MAX_REFUSAL_MS = 0.9, 50.0
-_REST_S = 2.0
 
 
 class Good:
@@ -43,6 +42,7 @@ class Good:
 
     def __init__(self, store: BenchStore) -> None:
         self._requests = by_id(store.rows, store.count, 20_000, 0)
+        self.search = self._requests[0]
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Good:
@@ -90,13 +90,14 @@ def beside(
     server: Server, good: Good, hostile: AttackProcess, attack: Attack, rate: float, seconds: float
 ) -> dict[str, Any]:
     """The good clients alone, then beside an attack."""
+    settle([server])
     alone, _ = good.offer(server, rate, GOOD_CLIENTS, seconds)
     with most_memory(server) as grown, ThreadPoolExecutor(1) as pool:
         running = pool.submit(hostile.attack, attack, server.port, seconds + 1)
         time.sleep(1.0)  # the attack has begun
         attacked, health = good.offer(server, rate, GOOD_CLIENTS, seconds)
         answers = running.result()
-    recovered_s = recovery(server)
+    recovered_s = recovery(server, good)
     failed = int((~attacked.good).sum() + (~health.good).sum())
     ratio = round(attacked.percentile_ms(99) / alone.percentile_ms(99), 2) if attacked.good.any() else float("nan")
     return {
@@ -117,11 +118,11 @@ def beside(
     }
 
 
-def recovery(server: Server) -> float | None:
-    """Seconds until `/healthz` is answered; None if it is not for a minute."""
+def recovery(server: Server, good: Good) -> float | None:
+    """Seconds until a search is answered; None if none is for a minute."""
     started = time.monotonic()
     while server.process.poll() is None and time.monotonic() - started < RECOVERY_S:
-        if ask_once(server.port, NO_OP, 5.0)[0] == 200:
+        if ask_once(server.port, good.search, TIMEOUT_S)[0] == 200:
             return round(time.monotonic() - started, 1)
         time.sleep(0.2)
     return None
@@ -129,13 +130,15 @@ def recovery(server: Server) -> float | None:
 
 def overload(server: Server, good: Good, best: float, seconds: float) -> dict[str, Any]:
     """Offer five times what the server can do."""
+    settle([server])
     load, health = good.offer(server, OVERLOAD * best, OVERLOAD_CLIENTS, seconds)
     refused = load.service_s[~load.good] * 1e3
     answered = int(load.good.sum()) / load.seconds
     met = answered >= MIN_OVERLOADED * best and not (refused > MAX_REFUSAL_MS).any()
     return {
         "best_per_s": round(best, 1),
-        "offered_per_s": round(len(load.status) / load.seconds, 1),
+        "offered_per_s": round(OVERLOAD * best, 1),
+        "sent_per_s": round(len(load.status) / load.seconds, 1),
         "answered_per_s": round(answered, 1),
         "answered_of_best": round(answered / best, 3),
         "p99_ms": load.percentile_ms(99, "service_s"),
@@ -168,7 +171,6 @@ def measure(store: BenchStore, given: argparse.Namespace) -> dict[str, Any]:
                 if result["recovered_s"] is None:
                     stacks[checkout].close()
                     servers[checkout] = stacks[checkout].enter_context(serving(checkout, store.root, first, photo))
-                time.sleep(_REST_S)
         for checkout, server in servers.items():
             if not given.only:
                 found[checkout.name]["overload"] = overload(server, good, best[checkout], given.seconds)
@@ -194,8 +196,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--load", type=float, default=0.5, help="of the good clients, of what the server can do")
     parser.add_argument("--only", nargs="+", help="the names of some attacks")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
+    parser.add_argument("--quick", action="store_true", help="few rows and short loads: does it run at all?")
     given = parser.parse_args(arguments)
-    store = written_store(given.store.resolve(), int(given.rows))
+    if given.quick:
+        given.rows, given.seconds = 20_000, 3.0
+    store = written_store(given.store.resolve(), int(given.rows), 24 if given.quick else 400)
     found = measure(store, given)
     print_report(found)
     if given.out:
