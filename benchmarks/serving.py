@@ -5,7 +5,8 @@
 
 Everything alternates: by id, the same stack's no-op, photos and filters, on each server in turn, and medians over the
 alternations are given. Servers run at once where memory allows, so that all are measured on the same minutes of the
-machine. Some answers of every load are compared with an oracle's, outside the timed region.
+machine; in the end each is idle alone, since memory that two share would count half. Some answers of every load are
+compared with an oracle's, outside the timed region.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import contextlib
 import multiprocessing
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +26,7 @@ import psutil
 from machine import machine
 from serving_answers import Oracle
 from serving_cases import PARTS, Case, Figures, Measurement, filter_cases, open_cases, photo_cases, plain_cases
-from serving_client import LoadProcess
+from serving_client import Job, LoadProcess, run
 from serving_encoder import EncoderProcess
 from serving_process import Checkout, Server, commit_of, largest_first, serving
 from serving_report import print_report, summary, write_results
@@ -142,18 +144,26 @@ def measure(store: BenchStore, checkouts: Sequence[Checkout], given: argparse.Na
     together = not given.in_turns and len(checkouts) * (store.count * _BYTES_PER_ROW + _BYTES_FIXED) < room
     groups = [checkouts] if together else [[checkout] for checkout in checkouts]
     taken = Taken({checkout.name: {"starts": [], "loads": {}} for checkout in checkouts})
+    parts = parts_of(store, given)
+    rounds = given.rounds if set(parts) != {"idle"} else 0
     with contextlib.ExitStack() as whole:
         client = whole.enter_context(LoadProcess())
         measurement = Measurement(client, Oracle(store.rows, store.count, store.spec), given.checked)
-        encoder = whole.enter_context(EncoderProcess(store.model)) if "photo" in parts_of(store, given) else None
-        running = whole.enter_context(started(store, checkouts, taken)) if together else None
-        for number in range(given.rounds):
+        encoder = whole.enter_context(EncoderProcess(store.model)) if "photo" in parts else None
+        running = whole.enter_context(started(store, checkouts, taken)) if together and rounds else None
+        for number in range(rounds):
             for group in groups[:: 1 if number % 2 == 0 else -1]:
                 with contextlib.ExitStack() as turn:
                     servers = running or turn.enter_context(started(store, group, taken))
                     alternate(servers, store, given, number, measurement, taken)
             if encoder is not None:
                 taken.encoder.append(encoder.one_photo())
+    if "idle" in parts:
+        for checkout in checkouts:
+            with started(store, [checkout], taken) as (server,):
+                run(Job(server.port, by_id(store.rows, store.count, 1_000, 0), clients=32, seconds=2.0))
+                cores = idle_cores(server, given.idle_s)
+                taken.servers[checkout.name] |= {"idle_cores": cores, "memory_mb": server.memory()}
     return taken, measurement
 
 
@@ -186,7 +196,7 @@ def alternate(
     measurement: Measurement,
     taken: Taken,
 ) -> None:
-    """Run every load once on each server, and look at idle ones in the first alternation."""
+    """Run every load once on each server."""
     parts = parts_of(store, given)
     fewest = min(server.checkout.shards for server in servers)
     for case, everywhere in all_cases(store, given, parts):
@@ -197,9 +207,6 @@ def alternate(
             figures = measurement.run(case, server, number)
             taken.servers[server.checkout.name]["loads"].setdefault(case.label, []).append(figures)
             note(line(case, server, figures))
-    if "idle" in parts and number == 0:
-        for server, cores in zip(servers, idle_cores(servers, given.idle_s), strict=True):
-            taken.servers[server.checkout.name] |= {"idle_cores": cores, "memory_mb": server.memory()}
 
 
 def all_cases(store: BenchStore, given: argparse.Namespace, parts: Sequence[str]) -> list[tuple[Case, bool]]:
@@ -225,18 +232,15 @@ def settle(servers: Sequence[Server]) -> None:
         before = now
 
 
-def idle_cores(servers: Sequence[Server], seconds: float) -> list[dict[str, float]]:
-    """How many cores each process of each server takes while nothing is asked."""
+def idle_cores(server: Server, seconds: float) -> dict[str, float]:
+    """How many cores each process of a server takes while nothing is asked."""
     time.sleep(_REST_S)
-    before = [server.cpu() for server in servers]
+    before = server.cpu()
     time.sleep(seconds)
-    idle = []
-    for server, earlier in zip(servers, before, strict=True):
-        cores: dict[str, float] = {}
-        for (role, thread), used in server.cpu().items():
-            cores[role] = cores.get(role, 0.0) + (used - earlier.get((role, thread), 0.0)) / seconds
-        idle.append({role: round(used, 4) for role, used in largest_first(cores)})
-    return idle
+    cores: defaultdict[str, float] = defaultdict(float)
+    for (role, thread), used in server.cpu().items():
+        cores[role] += (used - before.get((role, thread), 0.0)) / seconds
+    return {role: round(used, 4) for role, used in largest_first(cores)}
 
 
 def line(case: Case, server: Server, figures: Figures) -> str:

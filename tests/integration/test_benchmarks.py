@@ -14,11 +14,12 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(620)  # it starts a server, fits a model and writes a store
 def test_serving_benchmark_gives_exact_answers_with_every_kind_of_filter(tmp_path: Path) -> None:
     out = tmp_path / "results.json"
     command = [sys.executable, "benchmarks/serving.py", "--quick", "--shards", "2"]
     command += ["--only", "id", "filters", "--store", str(tmp_path / "store"), "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (found,) = json.loads(out.read_text())["rows"].values()
     (server,) = found["servers"].values()
