@@ -12,7 +12,7 @@ KERNEL_SOURCES := $(wildcard kernels/*.pyx) $(C_SOURCES)
 NEWEST ?=
 NEWEST_BIN := .venv-newest/bin
 
-.PHONY: demo test test-newest check format bench bench-kernels bench-store bench-model clean
+.PHONY: demo test test-newest check format bench bench-http bench-kernels bench-store bench-model clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -58,6 +58,10 @@ $(READY): requirements.lock pyproject.toml $(KERNEL_SOURCES)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/walk.py $(if $(PHOTOS),"$(PHOTOS)",var/demo/sample-1200)
+
+bench-http: $(READY)
+	$(BIN)/python benchmarks/serving.py --out benchmarks/results/2026-11-http.json
+	$(BIN)/python benchmarks/serving_hostile.py --out benchmarks/results/2026-11-hostile.json
 
 bench-kernels: $(READY) .venv/.peers
 	$(BIN)/python benchmarks/kernels.py $(N)

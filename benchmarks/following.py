@@ -21,14 +21,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from shard_memory import Catalogue, rss_anonymous
+from store_rows import rows_of
 
 from lookalike.actors.shard import Shard
 from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.housekeeping import Housekeeping
-from lookalike.ingest.store.keys import keys_of
-from lookalike.ingest.store.rows import SCHEMA, Source
 from lookalike.model.spec import ComponentSpec, ModelSpec
 from lookalike.storage import Location
 
@@ -52,19 +50,6 @@ def spec_folder(folder: Path) -> Location:
     folder.mkdir(parents=True)
     (folder / "model.json").write_text(spec.model_dump_json())
     return Location.parse(folder)
-
-
-def rows_of(catalogue: Catalogue, numbers: np.ndarray) -> pa.Table:
-    """Synthetic rows with every column of the store."""
-    batch = catalogue.batch(numbers)
-    count = len(batch)
-    values = {name: batch[name] for name in batch.schema.names}
-    values["key"] = pa.array(keys_of(batch["image_id"].to_pylist()))
-    values["sequence"] = pa.array(np.zeros(count, np.uint64))
-    values["stamp"] = pa.array(np.full(count, time.time_ns() // 1000)).cast(SCHEMA.field("stamp").type)
-    values["source"] = pa.array(np.full(count, Source.HTTP, np.uint8))
-    arrays = [values[f.name].cast(f.type) if f.name in values else pa.nulls(count, f.type) for f in SCHEMA]
-    return pa.table(arrays, schema=SCHEMA)
 
 
 def build(root: Location, rows: int, buckets: int) -> None:

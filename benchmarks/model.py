@@ -14,7 +14,6 @@ import csv
 import json
 import logging
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ import model_law
 import model_speed
 import numpy as np
 import squeezenet
+from machine import machine
 from model_quality import Judge, packed_distances, short_recall, weighted_distances
 from numpy.typing import NDArray
 
@@ -90,7 +90,7 @@ def prepare(options: argparse.Namespace, scratch: Path) -> tuple[Bench, dict[str
     found = sorted(options.catalogue.resolve().parent.glob("weights/squeezenet*/*.npz"))
     weights = options.weights or (found[0] if found else None)
     results = {
-        "machine": {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()},
+        "machine": machine(),
         "catalogue": options.catalogue.name,
         "judged": len(judged),
         "fitted_on": len(sample),
@@ -194,11 +194,6 @@ def show(results: dict[str, Any] | list[dict[str, Any]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), flush=True)
-
-
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 PARTS: dict[str, Callable[[Bench], list[dict[str, Any]]]] = {

@@ -29,9 +29,10 @@ from unittest import mock
 
 import numpy as np
 import pyarrow as pa
-from following import rows_of, spec_folder
+from following import spec_folder
 from numpy.typing import NDArray
 from shard_memory import Catalogue
+from store_rows import rows_of
 
 from lookalike import storage
 from lookalike.ingest.store import compaction

@@ -8,11 +8,9 @@ Everything runs in real processes, as `lookalike demo` starts them. Rates are of
 from __future__ import annotations
 
 import argparse
-import asyncio
 import csv
 import json
 import os
-import platform
 import random
 import shutil
 import signal
@@ -30,6 +28,8 @@ from urllib.parse import quote
 
 import numpy as np
 import psutil
+from machine import machine
+from serving_client import Job, run
 
 from lookalike.ingest.catalogue.catalogue import Catalogue
 from lookalike.ingest.catalogue.entries import Entry
@@ -66,7 +66,6 @@ def main() -> None:
 
 def measure(catalogue: Path, scratch: Path, photos: int, seconds: float) -> dict[str, Any]:
     """Take every measurement, one after the other."""
-    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()}
     with demo(catalogue, scratch / "demo") as (url, started):
         store = next(path for path in (scratch / "demo").iterdir() if path.is_dir())
         http = {f"{kind}_{n}": load(url, store, kind, n, seconds) for kind in ("id", "image") for n in CLIENTS}
@@ -74,7 +73,7 @@ def measure(catalogue: Path, scratch: Path, photos: int, seconds: float) -> dict
     started["serve_alone_to_first_answer_s"] = restart_s(store)
     part = first_photos(catalogue, scratch / "part", photos)
     return {
-        "machine": machine,
+        "machine": machine(),
         "catalogue": catalogue.name,
         "demo": started,
         "encode": encoding(part, opened(store).model_location.path, scratch),
@@ -170,40 +169,20 @@ def load(url: str, store: Path, kind: str, clients: int, seconds: float) -> dict
     """Search from so many clients at once; each sends its next request when it has its answer."""
     requests = [request(url, kind, image_id) for image_id in sample(stored_ids(store), 200)]
     servers = [process for process in psutil.process_iter() if serves(process)]
-    asyncio.run(drive(url, requests, clients, 1.0))  # warm
+    port = int(url.rpartition(":")[2])
+    run(Job(port, requests, clients, 1.0))  # warm
     before = cpu_seconds(servers)
-    taken = asyncio.run(drive(url, requests, clients, seconds))
+    taken = run(Job(port, requests, clients, seconds))
     used = cpu_seconds(servers) - before
+    assert not taken.failures, taken.failures
+    count = len(taken.status)
     return {
-        "requests_per_s": round(len(taken) / seconds, 1),
-        "p50_ms": round(1e3 * float(np.percentile(taken, 50)), 2),
-        "p99_ms": round(1e3 * float(np.percentile(taken, 99)), 2),
-        "cpu_ms_per_request": round(1e3 * used / len(taken), 2),
-        "requests": len(taken),
+        "requests_per_s": round(count / taken.seconds, 1),
+        "p50_ms": round(taken.percentile_ms(50), 2),
+        "p99_ms": round(taken.percentile_ms(99), 2),
+        "cpu_ms_per_request": round(1e3 * used / count, 2),
+        "requests": count,
     }
-
-
-async def drive(url: str, requests: list[bytes], clients: int, seconds: float) -> list[float]:
-    """Raw HTTP over kept connections: a client library would use more of the two cores than the server."""
-    host, port = url.removeprefix("http://").split(":")
-    stop = time.monotonic() + seconds
-    taken: list[float] = []
-
-    async def client(seed: int) -> None:
-        rng = random.Random(seed)
-        reader, writer = await asyncio.open_connection(host, int(port), limit=2**22)
-        while time.monotonic() < stop:
-            begun = time.perf_counter()
-            writer.write(rng.choice(requests))
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-            body = await reader.readexactly(length)
-            taken.append(time.perf_counter() - begun)
-            assert head.startswith(b"HTTP/1.1 200"), body
-        writer.close()
-
-    await asyncio.gather(*(client(seed) for seed in range(clients)))
-    return taken
 
 
 def request(url: str, kind: str, image_id: str) -> bytes:
@@ -301,11 +280,6 @@ def clocked(work: Any) -> float:
 
 def median(values: list[float]) -> float:
     return round(statistics.median(values), 2)
-
-
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":
