@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from lookalike import storage
 from lookalike.actors.index.follower import BucketFollower, FollowerTooFarBehind
 from lookalike.actors.index.rows import Rows, Snapshot
+from lookalike.actors.query.bitmap_cache import BitmapCache
 from lookalike.actors.query.merge import Reply
 from lookalike.actors.query.query import Query
-from lookalike.actors.query.search import Bitmaps, search_batch
+from lookalike.actors.query.search import search_batch
 from lookalike.actors.restart import load
 from lookalike.errors import LookalikeError, StorageUnavailable, StoreUnavailable
 from lookalike.ingest.store.collection import Collection
@@ -124,7 +125,7 @@ class Shard:
         self._token: Version | None = None
         self._looked_fully = self._up_to_date = time.monotonic()
         self._batches_published = 0
-        self._bitmaps: tuple[int, Bitmaps] = (-1, {})
+        self._bitmaps = BitmapCache()
         self.refresh(look=True)
         self._check_loaded()
 
@@ -206,18 +207,17 @@ class Shard:
         since = before.since if before else now
         self._failures[number] = _Failure(text, isinstance(error, StoreUnavailable), since, now + backoff_s, backoff_s)
 
-    def search(self, queries: Sequence[Query]) -> list[Reply]:
-        """Answer a batch from the rows as they are now."""
+    def search(self, queries: Sequence[Query], deadline: float | None = None) -> list[Reply]:
+        """Answer a batch from the rows as they are now.
+
+        Raises
+        ------
+        DeadlineExceeded
+            It cannot be answered before the deadline, which is on the clock of ``time.monotonic``.
+        """
         with self._rows.reading() as snapshot:
             rows = _rows_of([query.image_id for query in queries], snapshot)
-            return search_batch(queries, rows, snapshot, self._bitmaps_of(snapshot))
-
-    def _bitmaps_of(self, snapshot: Snapshot) -> Bitmaps:
-        generation, bitmaps = self._bitmaps
-        if generation != snapshot.generation:
-            bitmaps = {}
-            self._bitmaps = (snapshot.generation, bitmaps)
-        return bitmaps
+            return search_batch(queries, rows, snapshot, self._bitmaps, deadline)
 
     def status(self) -> ShardStatus:
         """Report rows, memory, kernel, lag, and what keeps it from showing the store as it is."""
@@ -231,7 +231,7 @@ class Shard:
             pid=os.getpid(),
             rows=rows,
             code_bytes=self._rows.code_bytes,
-            held_bytes=sum(self._rows.held_bytes.values()),
+            held_bytes=sum(self._rows.held_bytes.values()) + self._bitmaps.held_bytes,
             rss_bytes=resident_bytes(),
             huge_pages=self._rows.huge_pages,
             kernel_variant=hamming.ACTIVE,

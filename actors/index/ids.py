@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lookalike.actors.index.ragged import Bytes, binary_of, gather, parts_of, texts_of
 from lookalike.actors.index.slots import FreeList, write
+from lookalike.kernels import masks
 from lookalike.kernels.memory import GrowableRows
 
 MAX_ID_BYTES: Final = (1 << 15) - 1
@@ -28,13 +29,17 @@ _HEADER_BYTES: Final = 4
 class Ids:
     """Ids of the slots as a snapshot sees them; only those of visible slots mean anything.
 
-    ``words`` uint32 is the arena, ``offsets`` uint32 (n,) where each slot's blob begins in it, in words.
+    ``words`` uint32 is the arena, ``offsets`` uint32 (n,) where each slot's blob begins in it, in words. Two listing
+    ids of different ``listing_hashes``, uint8 (n,), are not the same.
     """
 
-    def __init__(self, words: NDArray[np.uint32], offsets: NDArray[np.uint32]) -> None:
+    def __init__(
+        self, words: NDArray[np.uint32], offsets: NDArray[np.uint32], listing_hashes: NDArray[np.uint8]
+    ) -> None:
         self._words = words
         self._bytes = words.view(np.uint8)
         self._offsets = offsets
+        self.listing_hashes = listing_hashes
 
     def image_ids(self, rows: NDArray[np.int64]) -> list[str]:
         starts, image, _, _ = self._layout(rows)
@@ -50,6 +55,7 @@ class Ids:
         """Those of some rows that have one of some listing ids.
 
         Length and last byte leave few rows to compare as texts: 20 ms for a million rows and one id, 60 for 1,000.
+        ``listing_hashes`` say beforehand which rows to try.
         """
         wanted = [text.encode() for text in listing_ids if text]
         _, _, starts, lengths = self._layout(rows)
@@ -59,6 +65,11 @@ class Ids:
         same = pc.is_in(texts, pa.array(listing_ids, pa.large_string())).to_numpy(zero_copy_only=False)
         found: NDArray[np.int64] = rows[near][same]
         return found
+
+    def hash_listings(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Hash the listing ids of some rows."""
+        _, _, starts, lengths = self._layout(rows)
+        return masks.hash_texts(self._bytes, starts, lengths)
 
     def _layout(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
         """Start and length in bytes of the image id and of the listing id of each row."""
@@ -76,14 +87,18 @@ class IdColumn:
         self._words = GrowableRows(1, np.uint32)
         self._words.append(np.zeros((1, 1), np.uint32))  # offset 0: the slot has no blob
         self._offsets = GrowableRows(1, np.uint32)
+        self._listing_hashes = GrowableRows(1, np.uint8, reserve_bytes=1 << 32)
         self._free: defaultdict[int, FreeList] = defaultdict(FreeList)
 
     @property
     def held_bytes(self) -> int:
-        return self._words.held_bytes + self._offsets.held_bytes + sum(free.held_bytes for free in self._free.values())
+        rows = (self._words, self._offsets, self._listing_hashes)
+        return sum(part.held_bytes for part in (*rows, *self._free.values()))
 
     def view(self, slots: int) -> Ids:
-        return Ids(self._words.view()[:, 0], self._offsets.view()[:slots, 0])
+        return Ids(
+            self._words.view()[:, 0], self._offsets.view()[:slots, 0], self._listing_hashes.view()[:slots, 0]
+        )
 
     def put(self, slots: NDArray[np.int64], image_ids: pa.Array, listing_ids: pa.Array) -> None:
         """Give free slots their ids.
@@ -112,6 +127,8 @@ class IdColumn:
             write(self._words, (taken[:, None] + within).ravel(), blobs[starts[of_size, None] + within].reshape(-1, 1))
             offsets[of_size, 0] = taken
         write(self._offsets, slots, offsets)
+        hashes = self.view(len(self._offsets)).hash_listings(slots)
+        write(self._listing_hashes, slots, hashes.reshape(-1, 1))
 
     def free(self, slots: NDArray[np.int64]) -> None:
         """Take the blobs of slots that nobody reads any more; slots without one may be among them."""

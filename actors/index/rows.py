@@ -32,9 +32,10 @@ from lookalike.actors.index.columns import (
 from lookalike.actors.index.ids import MAX_ID_BYTES, IdColumn, Ids
 from lookalike.actors.index.key_index import KeyIndex
 from lookalike.actors.index.ragged import lengths_of, parts_of
-from lookalike.actors.index.slots import FreeList, Published, VisibleSlots, write
+from lookalike.actors.index.sketches import NumberSketch, NumberSketchColumn, PlaceSketch, PlaceSketchColumn
+from lookalike.actors.index.slots import FreeList, Published, VisibleSlots, WriteLog, Writes, write
 from lookalike.actors.index.texts import TextFile, Texts
-from lookalike.ingest.attributes import Held, columns, names_held
+from lookalike.ingest.attributes import FilterKind, Held, columns, names_filtered, names_held
 from lookalike.kernels.hamming import Codes
 from lookalike.kernels.memory import GrowableRows
 
@@ -48,6 +49,11 @@ _COLUMN_TYPES: Final[dict[Held, Callable[[], SlotColumn]]] = {
 }
 # What a batch must have.
 COLUMNS: Final = ("key", "image_id", "deleted", "short", "long", *names_held(*set(Held) - {Held.NO}))
+# What has a sketch, and of which columns.
+SKETCHES: Final = {
+    **{name: (name,) for name in names_held(Held.NUMBER, Held.TIME)},
+    "place": names_filtered(FilterKind.PLACE),
+}
 _BLOCK = 1 << 16
 
 
@@ -73,9 +79,11 @@ class Snapshot:
     visible: NDArray[np.uint64] | None
     rows_visible: int
     generation: int
+    _writes: Writes
     _index: KeyIndex
     _ids: Ids
     _columns: dict[str, Any]
+    _sketches: dict[str, Any]
     _texts: dict[str, Texts]
 
     def __len__(self) -> int:
@@ -88,6 +96,13 @@ class Snapshot:
         A key found is the key of one id, but another id can have it too (7e-5 among 50 million): compare the id.
         """
         return self._index.find(keys, self.generation, self.visible, len(self))
+
+    def written_since(self, generation: int) -> NDArray[np.int64] | None:
+        """The slots whose contents may differ from those in the snapshot of an earlier generation: ascending int64.
+
+        All others that are visible here were so then, with the same contents. None: more than are kept count of.
+        """
+        return self._writes.since(generation)
 
     def visible_rows(self) -> Iterator[NDArray[np.int64]]:
         """All visible slots, in blocks: ascending int64."""
@@ -113,10 +128,22 @@ class Snapshot:
         """Listing ids of some visible rows as a column: for many rows at once."""
         return self._ids.listings(rows)
 
-    def rows_of_listings(self, listing_ids: Sequence[str]) -> NDArray[np.int64]:
-        """All visible rows with one of some listing ids: ascending int64."""
-        found = [self._ids.of_listings(listing_ids, rows) for rows in self.visible_rows()]
-        return np.concatenate([np.empty(0, np.int64), *found])
+    def with_listings(self, listing_ids: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some visible rows that have one of some listing ids."""
+        return self._ids.of_listings(listing_ids, rows)
+
+    @property
+    def listing_hashes(self) -> NDArray[np.uint8]:
+        """A hash of each listing id, as ``sketches.hashes_of_texts`` makes it: uint8 (n,)."""
+        return self._ids.listing_hashes
+
+    def number_sketch(self, field: str) -> NumberSketch | None:
+        """The classes of a column of numbers or times, if it has a sketch."""
+        return self._sketches.get(field)
+
+    def place_sketch(self) -> PlaceSketch | None:
+        """The cells of the places, if they have a sketch."""
+        return self._sketches.get("place")
 
     def categories(self, field: str) -> Categories:
         """A column of texts that many rows share."""
@@ -168,15 +195,23 @@ class Rows:
         self._index = KeyIndex()
         self._ids = IdColumn()
         self._columns: dict[str, SlotColumn] = {
-            name: _COLUMN_TYPES[column.held]() for name, column in columns().items() if column.held in _COLUMN_TYPES
+            name: CategoryColumn(tree=True) if column.filter is FilterKind.TREE else _COLUMN_TYPES[column.held]()
+            for name, column in columns().items()
+            if column.held in _COLUMN_TYPES
+        }
+        self._sketches: dict[str, NumberSketchColumn | PlaceSketchColumn] = {
+            **{name: NumberSketchColumn(np.float64) for name in names_held(Held.NUMBER)},
+            **{name: NumberSketchColumn(np.int64) for name in names_held(Held.TIME)},
+            "place": PlaceSketchColumn(),
         }
         self._texts = {name: TextFile(scratch) for name in names_held(Held.ON_DISK)}
         self._visible = VisibleSlots()
         self._free = FreeList()
+        self._writes = WriteLog()
         self._slots = 0  # ever handed out
         self.bad_rows = 0
         self._generation = 0
-        self._published = Published(self._snapshot())
+        self._published = Published(self._snapshot(Writes()))
 
     @property
     def held_bytes(self) -> dict[str, int]:
@@ -187,7 +222,8 @@ class Rows:
             **self._index.held_bytes,
             "ids": self._ids.held_bytes,
             **{name: column.held_bytes for name, column in self._columns.items()},
-            "slots": 2 * self._visible.held_bytes + self._free.held_bytes,
+            "sketches": sum(sketch.held_bytes for sketch in self._sketches.values()),
+            "slots": 2 * self._visible.held_bytes + self._free.held_bytes + self._writes.held_bytes,
         }
 
     @property
@@ -243,7 +279,7 @@ class Rows:
             except OSError:  # the file as it is serves; the next publication tries again
                 logger.exception("cannot rewrite the scratch file of %s", name)
         self._generation += 1
-        snapshot = self._snapshot()
+        snapshot = self._snapshot(self._writes.publish(self._generation, len(self._index)))
         self._index.publish(snapshot.generation, snapshot.visible, len(snapshot))
         self._published.swap(snapshot)
         self._release(self._index.reclaim(self._published.oldest()))
@@ -273,6 +309,7 @@ class Rows:
         fresh = live.num_rows - len(slots)
         slots = np.concatenate([slots, np.arange(self._slots, self._slots + fresh)])
         self._slots += fresh
+        self._writes.note(slots, self._slots)
         try:
             for name, texts in self._texts.items():
                 texts.put(slots, live[name])
@@ -280,6 +317,8 @@ class Rows:
                 column.put(slots, live[name])
             write(self._short, slots, _codes(live["short"]))
             write(self._long, slots, _codes(live["long"]))
+            for name, sketch in self._sketches.items():
+                sketch.put(slots, *(self._columns[part].view(self._slots) for part in SKETCHES[name]))
             self._ids.put(slots, live["image_id"], live["listing_id"])
             replaced, free = self._index.put(slots, live["key"].to_numpy())
         except BaseException:  # whatever it is: nobody may ever see these slots, and the next batch may use them
@@ -296,7 +335,7 @@ class Rows:
         self._ids.free(slots)
         self._free.push(slots)
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self, writes: Writes) -> Snapshot:
         slots = len(self._index)
         codes = Codes(
             short=self._short.view()[:slots],
@@ -309,9 +348,11 @@ class Rows:
             visible=self._visible.freeze(slots),
             rows_visible=self._visible.count,
             generation=self._generation,
+            _writes=writes,
             _index=self._index,
             _ids=self._ids.view(slots),
             _columns={name: column.view(slots) for name, column in self._columns.items()},
+            _sketches={name: sketch.view(slots) for name, sketch in self._sketches.items()},
             _texts={name: texts.view() for name, texts in self._texts.items()},
         )
 

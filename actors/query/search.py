@@ -10,17 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.actors.index.rows import Snapshot
+from lookalike.actors.query.bitmap_cache import BitmapCache
 from lookalike.actors.query.collapse import best_per_listing, widen_to_listings
-from lookalike.actors.query.evaluate import allowed, bitmap
+from lookalike.actors.query.deadline import check
+from lookalike.actors.query.evaluate import allowed
 from lookalike.actors.query.filters import Filter
 from lookalike.actors.query.merge import NotHeld, Reply, ShardHits
 from lookalike.actors.query.query import Descriptor, Query
 from lookalike.kernels import hamming
+from lookalike.kernels.masks import Bitmap
 
-Bitmap = NDArray[np.uint64]
-Bitmaps = dict[tuple[Filter, ...], Bitmap | None]
-# Kept of the filters used lately, since a page is read many times: 64 bitmaps of a million rows are 8 MB.
-MAX_BITMAPS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,11 @@ class _Task:
 
 
 def search_batch(
-    queries: Sequence[Query], target_rows: NDArray[np.int64], snapshot: Snapshot, bitmaps: Bitmaps
+    queries: Sequence[Query],
+    target_rows: NDArray[np.int64],
+    snapshot: Snapshot,
+    cache: BitmapCache,
+    deadline: float | None = None,
 ) -> list[Reply]:
     """Answer each query, in order; those with the same filters share one pass over the rows.
 
@@ -45,8 +48,15 @@ def search_batch(
     ----------
     target_rows : ndarray of int64, shape (queries,)
         The row of the stored image that is a query's target; -1 where the target is a descriptor or is not held.
-    bitmaps : dict
-        Bitmaps already made for this snapshot; new ones are put in.
+    cache : BitmapCache
+        Of the rows that the snapshot is of.
+    deadline : float, optional
+        On the clock of ``time.monotonic``.
+
+    Raises
+    ------
+    DeadlineExceeded
+        The deadline has passed, or would have before the filters are evaluated.
     """
     groups: dict[tuple[tuple[Filter, ...], bool], list[int]] = defaultdict(list)
     for position, query in enumerate(queries):
@@ -54,7 +64,8 @@ def search_batch(
             groups[query.options.filters, query.candidates is None].append(position)
     replies: list[Reply] = [NotHeld()] * len(queries)
     for (filters, _), positions in groups.items():
-        bits = _bitmap(filters, snapshot, bitmaps)
+        bits = allowed(filters, snapshot, cache, deadline)
+        check(deadline, "the codes were compared")
         tasks = [_task(queries[position], int(target_rows[position]), snapshot) for position in positions]
         for position, hits in zip(positions, _search(tasks, snapshot, bits), strict=True):
             replies[position] = hits
@@ -66,19 +77,6 @@ def _task(query: Query, row: int, snapshot: Snapshot) -> _Task:
         return _Task(query, query.target, -1)
     # Copied: the codes go into the reply, which outlives the snapshot, and the row's memory may be used again by then.
     return _Task(query, Descriptor(snapshot.codes.short[row].copy(), snapshot.codes.long[row].copy()), row)
-
-
-def _bitmap(filters: tuple[Filter, ...], snapshot: Snapshot, bitmaps: Bitmaps) -> Bitmap | None:
-    """Return the visible rows that meet the filters; None: all rows."""
-    if filters in bitmaps:
-        return bitmaps[filters]
-    bits = snapshot.visible
-    if filters:
-        met = bitmap(allowed(filters, snapshot))
-        bits = met if bits is None else met & bits
-    if len(bitmaps) < MAX_BITMAPS:
-        bitmaps[filters] = bits
-    return bits
 
 
 def _search(tasks: Sequence[_Task], snapshot: Snapshot, bits: Bitmap | None) -> list[ShardHits]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lookalike.actors.index.rows import Rows
 from lookalike.actors.placement import cut
+from lookalike.actors.query.bitmap_cache import BitmapCache
+from lookalike.actors.query.deadline import DeadlineExceeded
 from lookalike.actors.query.filters import AnyOf, Filter, Not, NumberRange, OneOf
 from lookalike.actors.query.merge import Hit, NotHeld, Reply, ShardHits, merge
 from lookalike.actors.query.query import Descriptor, Query, SearchOptions
@@ -177,11 +181,11 @@ def _apply(rows: Rows, table: pa.Table) -> None:
         rows.apply(batch)
 
 
-def replies_of(queries: list[Query], rows: Rows) -> list[Reply]:
+def replies_of(queries: list[Query], rows: Rows, deadline: float | None = None) -> list[Reply]:
     with rows.reading() as snapshot:
         keys = [keys_of([query.image_id or ""]) for query in queries]
         found = [int(snapshot.find(key)[0]) if query.image_id else -1 for query, key in zip(queries, keys, strict=True)]
-        return search_batch(queries, np.array(found, np.int64), snapshot, {})
+        return search_batch(queries, np.array(found, np.int64), snapshot, BitmapCache(), deadline)
 
 
 def by_shards(case: Case, shards: int) -> list[list[Hit] | None]:
@@ -228,3 +232,11 @@ def test_search_batch_answers_each_query_as_if_it_were_alone(case: Case) -> None
         assert type(reply) is type(alone)
         if isinstance(reply, ShardHits) and isinstance(alone, ShardHits):
             assert merge([reply], query) == merge([alone], query)
+
+
+def test_search_batch_compares_no_codes_after_its_deadline() -> None:
+    case = Case(random_rows(50, 1), random_rows(0, 2), [Query(SearchOptions(), (1, 1), 20, "3/1")])
+    rows = loaded(case, tuple(range(BUCKETS)))
+    assert len(replies_of(case.queries, rows, time.monotonic() + 60)) == 1
+    with pytest.raises(DeadlineExceeded):
+        replies_of(case.queries, rows, time.monotonic())
