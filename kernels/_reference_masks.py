@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.kernels.places import NO_DEGREES, UNITS_PER_DEGREE, Circle
+
+BEGINS_FIRST: Final = 1 << 15
 
 
 def pack(mask: NDArray[np.bool_], out: NDArray[np.uint64]) -> None:
@@ -25,14 +28,6 @@ def within(values: NDArray[Any], lower: float, upper: float, out: NDArray[np.uin
     pack((values >= lower) & (values <= upper), out)
 
 
-def within_where(
-    values: NDArray[Any], lower: float, upper: float, where: NDArray[np.uint64], out: NDArray[np.uint64]
-) -> None:
-    added = np.zeros_like(out)
-    pack((values >= lower) & (values <= upper) & unpack(where, len(values)), added)
-    out |= added
-
-
 def members(numbers: NDArray[Any], table: NDArray[np.uint8], out: NDArray[np.uint64]) -> None:
     last = np.append(table, np.uint8(0))
     pack(np.take(last, numbers, mode="clip") != 0, out)
@@ -42,13 +37,9 @@ def near(
     lat: NDArray[np.int32],
     lon: NDArray[np.int32],
     circle: Circle,
-    where: NDArray[np.uint64] | None,
     out: NDArray[np.uint64],
 ) -> None:
-    known = (lat != NO_DEGREES) & (lon != NO_DEGREES)
-    if where is not None:
-        known &= unpack(where, len(lat))
-    rows = np.flatnonzero(known)
+    rows = np.flatnonzero((lat != NO_DEGREES) & (lon != NO_DEGREES))
     met = np.zeros(len(lat), bool)
     met[rows] = is_near(lat[rows], lon[rows], circle)
     pack(met, out)
@@ -80,3 +71,21 @@ def hash_texts(
         hashes[longer] = (hashes[longer] ^ data[starts[longer] + at]) * np.uint64(0x100000001B3)
     hashes ^= hashes >> np.uint64(32)
     out[:] = hashes * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(56)
+
+
+def second_ids_where(
+    words: NDArray[np.uint32],
+    offsets: NDArray[np.uint32],
+    wanted: Collection[bytes],
+    where: NDArray[np.uint64],
+    out: NDArray[np.uint64],
+) -> None:
+    met = unpack(where, len(offsets)).copy()
+    data = words.view(np.uint8)
+    texts = set(wanted)
+    for row in np.flatnonzero(met):
+        offset = int(offsets[row])
+        first, second = int(words[offset]) & 0xFFFF, int(words[offset]) >> 16
+        start = 4 * (offset + 1) + (0 if second & BEGINS_FIRST else first)
+        met[row] = data[start : start + (second & ~BEGINS_FIRST)].tobytes() in texts
+    pack(met, out)

@@ -6,6 +6,7 @@ Every variant gives the answer of ``_reference_masks``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +28,8 @@ Bitmap = NDArray[np.uint64]
 VARIANTS: Final[tuple[str, ...]] = (*reversed(_NATIVE), "numpy")
 # The variant of the searches, so that LOOKALIKE_KERNEL chooses both; "popcnt" and "neon" have no loops of their own.
 ACTIVE: Final = hamming.ACTIVE if hamming.ACTIVE in VARIANTS else "portable" if "portable" in VARIANTS else "numpy"
+_MAX_COMPARED: Final = 8  # MK_MAX_COMPARED of masks.h
+
 
 def words_for(count: int) -> int:
     """How many words a bitmap of so many rows has."""
@@ -66,9 +69,7 @@ def _bits(rows: NDArray[np.int64]) -> NDArray[np.uint64]:
     return np.left_shift(np.uint64(1), (rows & 63).astype(np.uint64))
 
 
-def within(
-    values: NDArray[Any], lower: float, upper: float, out: Bitmap, *, where: Bitmap | None = None, variant: str = ACTIVE
-) -> None:
+def within(values: NDArray[Any], lower: float, upper: float, out: Bitmap, *, variant: str = ACTIVE) -> None:
     """Find the rows with a value between two bounds.
 
     Parameters
@@ -77,8 +78,7 @@ def within(
     lower, upper : float or int
         Both inclusive. NaN lies between no bounds.
     out : ndarray of uint64, shape (ceil(n / 64),)
-        Overwritten. With ``where``, a bitmap of the same shape, only its rows are looked at, and those found are
-        added to ``out``.
+        Overwritten.
     variant : str
         One of ``VARIANTS``.
 
@@ -88,16 +88,11 @@ def within(
         An argument is of another type or length.
     """
     check_array("values", values, np.float64 if values.dtype == np.float64 else np.int64, 1)
-    native = _check(variant, len(values), out, where)
+    native = _check(variant, len(values), out)
     if native is None:
-        if where is None:
-            _reference_masks.within(values, lower, upper, out)
-        else:
-            _reference_masks.within_where(values, lower, upper, where, out)
-    elif where is None:
-        _masks.within(values, lower, upper, out, native)
+        _reference_masks.within(values, lower, upper, out)
     else:
-        _masks.within_where(values, lower, upper, where, out)
+        _masks.within(values, lower, upper, out, native)
 
 
 def members(numbers: NDArray[Any], table: NDArray[np.bool_], out: Bitmap, *, variant: str = ACTIVE) -> None:
@@ -123,8 +118,14 @@ def members(numbers: NDArray[Any], table: NDArray[np.bool_], out: Bitmap, *, var
     native = _check(variant, len(numbers), out)
     if native is None:
         _reference_masks.members(numbers, table.view(np.uint8), out)
-    else:
-        _masks.members(numbers, table.view(np.uint8), out, native)
+        return
+    largest = np.iinfo(numbers.dtype).max
+    # Hidden rows may have any number: the table ends with the largest of its type, or with one that is not wanted.
+    padded = np.zeros(min(len(table), largest) + 1 if numbers.dtype == np.uint32 else largest + 1, np.uint8)
+    padded[: len(table)] = table[: len(padded)]
+    wanted = np.flatnonzero(padded[: len(table)]).astype(np.uint32)
+    few = len(wanted) <= _MAX_COMPARED and numbers.dtype != np.uint8
+    _masks.members(numbers, padded, wanted if few and len(wanted) else None, out, native)
 
 
 def near(
@@ -133,7 +134,6 @@ def near(
     circle: Circle,
     out: Bitmap,
     *,
-    where: Bitmap | None = None,
     variant: str = ACTIVE,
 ) -> None:
     """Find the rows in a circle.
@@ -147,8 +147,6 @@ def near(
         In units of 1e-7 degrees; ``NO_DEGREES`` where there is none.
     out : ndarray of uint64, shape (ceil(n / 64),)
         Overwritten.
-    where : ndarray of uint64, optional
-        Look at these rows only.
 
     Raises
     ------
@@ -159,25 +157,14 @@ def near(
     check_array("lon", lon, np.int32, 1)
     if len(lat) != len(lon):
         raise ValueError(f"there are {len(lat)} latitudes and {len(lon)} longitudes")
-    native = _check(variant, len(lat), out, where)
+    native = _check(variant, len(lat), out)
     if native is None:
-        _reference_masks.near(lat, lon, circle, where, out)
+        _reference_masks.near(lat, lon, circle, out)
         return
     unsure = np.empty_like(out)
     point = circle.lat * UNITS_PER_DEGREE, circle.lon * UNITS_PER_DEGREE, float(np.cos(np.radians(circle.lat)))
-    _masks.near(
-        lat,
-        lon,
-        circle.latitudes,
-        circle.longitudes,
-        *point,
-        circle.limit,
-        circle.margin,
-        where,
-        out,
-        unsure,
-        native,
-    )
+    limits = circle.limit, circle.margin
+    _masks.near(lat, lon, circle.outer_box, circle.inner_box, point, limits, out, unsure, native)
     if unsure.any():
         rows = rows_of(unsure)
         add_rows(out, rows[_reference_masks.is_near(lat[rows], lon[rows], circle)])
@@ -236,6 +223,44 @@ def hash_texts(
     else:
         _masks.hash_texts(data, starts, lengths, hashes)
     return hashes
+
+
+def second_ids(
+    words: NDArray[np.uint32],
+    offsets: NDArray[np.uint32],
+    wanted: Sequence[str],
+    out: Bitmap,
+    *,
+    where: Bitmap,
+    variant: str = ACTIVE,
+) -> None:
+    """Find the rows of ``where`` whose second id is one of some texts.
+
+    Parameters
+    ----------
+    words : ndarray of uint32
+        Blobs of two ids: uint16 bytes of the first, uint16 bytes of the second, both ids in UTF-8. With the top bit of
+        the second length set, the second id begins the first and is not stored again.
+    offsets : ndarray of uint32, shape (n,)
+        Where the blob of each row begins, in words. For rows of ``where`` it is one of ``words``.
+    out : ndarray of uint64, shape (ceil(n / 64),)
+        Overwritten.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is of another type or length.
+    """
+    check_array("words", words, np.uint32, 1)
+    check_array("offsets", offsets, np.uint32, 1)
+    native = _check(variant, len(offsets), out, where)
+    encoded = [text.encode() for text in wanted]
+    if native is None:
+        _reference_masks.second_ids_where(words, offsets, encoded, where, out)
+        return
+    lengths = np.array([len(text) for text in encoded], np.int64)
+    data = np.frombuffer(b"".join(encoded), np.uint8)
+    _masks.second_ids_where(words, offsets, data, np.cumsum(lengths) - lengths, lengths, where, out)
 
 
 def _index_of(variant: str) -> int | None:

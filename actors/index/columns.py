@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from lookalike.actors.index.slots import write
 from lookalike.actors.index.tree import Tree
+from lookalike.kernels import places
 from lookalike.kernels.memory import GrowableRows
-from lookalike.kernels.places import NO_DEGREES, UNITS_PER_DEGREE
 
 NO_TIME: Final = np.iinfo(np.int64).min
-DEGREE: Final = UNITS_PER_DEGREE
+NO_DEGREES: Final = places.NO_DEGREES
+DEGREE: Final = places.UNITS_PER_DEGREE
 
 
 class Categories:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lookalike.actors.index.ragged import Bytes, binary_of, gather, parts_of, texts_of
 from lookalike.actors.index.slots import FreeList, write
 from lookalike.kernels import masks
+from lookalike.kernels.masks import Bitmap
 from lookalike.kernels.memory import GrowableRows
 
 MAX_ID_BYTES: Final = (1 << 15) - 1
@@ -51,20 +52,16 @@ class Ids:
         _, _, starts, lengths = self._layout(rows)
         return texts_of(self._bytes, starts, lengths)
 
-    def of_listings(self, listing_ids: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of some rows that have one of some listing ids.
+    def find_listings(self, listing_ids: Sequence[str], part: slice, where: Bitmap, out: Bitmap) -> None:
+        """Write the bitmap of those visible slots of a part, given as another bitmap, that have one of some ids."""
+        masks.second_ids(self._words, self._offsets[part], listing_ids, out, where=where)
 
-        Length and last byte leave few rows to compare as texts: 20 ms for a million rows and one id, 60 for 1,000.
-        ``listing_hashes`` say beforehand which rows to try.
-        """
-        wanted = [text.encode() for text in listing_ids if text]
-        _, _, starts, lengths = self._layout(rows)
-        ends = np.unique(np.array([len(text) << 8 | text[-1] for text in wanted], np.int64))
-        near = np.isin(lengths << 8 | self._bytes[starts + np.maximum(lengths, 1) - 1], ends)
-        texts = texts_of(self._bytes, starts[near], lengths[near])
-        same = pc.is_in(texts, pa.array(listing_ids, pa.large_string())).to_numpy(zero_copy_only=False)
-        found: NDArray[np.int64] = rows[near][same]
-        return found
+    def have_listings(self, listing_ids: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether some visible rows have one of some listing ids: bool, shape of ``rows``."""
+        same: NDArray[np.bool_] = pc.is_in(self.listings(rows), pa.array(listing_ids, pa.large_string())).to_numpy(
+            zero_copy_only=False
+        )
+        return same
 
     def hash_listings(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Hash the listing ids of some rows."""
@@ -80,6 +77,13 @@ class Ids:
         return starts, image, np.where(listing & _PREFIX, starts, starts + image), listing & ~_PREFIX
 
 
+def hashes_of_texts(texts: Sequence[str]) -> NDArray[np.uint8]:
+    """Hash each text to a byte, as listing ids are hashed."""
+    encoded = [text.encode() for text in texts]
+    lengths = np.array([len(text) for text in encoded], np.int64)
+    return masks.hash_texts(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths) - lengths, lengths)
+
+
 class IdColumn:
     """The ids of all slots. One thread writes."""
 
@@ -92,13 +96,11 @@ class IdColumn:
 
     @property
     def held_bytes(self) -> int:
-        rows = (self._words, self._offsets, self._listing_hashes)
-        return sum(part.held_bytes for part in (*rows, *self._free.values()))
+        rows = self._words.held_bytes + self._offsets.held_bytes + self._listing_hashes.held_bytes
+        return rows + sum(free.held_bytes for free in self._free.values())
 
     def view(self, slots: int) -> Ids:
-        return Ids(
-            self._words.view()[:, 0], self._offsets.view()[:slots, 0], self._listing_hashes.view()[:slots, 0]
-        )
+        return Ids(self._words.view()[:, 0], self._offsets.view()[:slots, 0], self._listing_hashes.view()[:slots, 0])
 
     def put(self, slots: NDArray[np.int64], image_ids: pa.Array, listing_ids: pa.Array) -> None:
         """Give free slots their ids.

@@ -32,11 +32,11 @@ from lookalike.actors.index.columns import (
 from lookalike.actors.index.ids import MAX_ID_BYTES, IdColumn, Ids
 from lookalike.actors.index.key_index import KeyIndex
 from lookalike.actors.index.ragged import lengths_of, parts_of
-from lookalike.actors.index.sketches import NumberSketch, NumberSketchColumn, PlaceSketch, PlaceSketchColumn
 from lookalike.actors.index.slots import FreeList, Published, VisibleSlots, WriteLog, Writes, write
 from lookalike.actors.index.texts import TextFile, Texts
-from lookalike.ingest.attributes import FilterKind, Held, columns, names_filtered, names_held
+from lookalike.ingest.attributes import FilterKind, Held, columns, names_held
 from lookalike.kernels.hamming import Codes
+from lookalike.kernels.masks import Bitmap
 from lookalike.kernels.memory import GrowableRows
 
 logger = logging.getLogger(__name__)
@@ -49,11 +49,6 @@ _COLUMN_TYPES: Final[dict[Held, Callable[[], SlotColumn]]] = {
 }
 # What a batch must have.
 COLUMNS: Final = ("key", "image_id", "deleted", "short", "long", *names_held(*set(Held) - {Held.NO}))
-# What has a sketch, and of which columns.
-SKETCHES: Final = {
-    **{name: (name,) for name in names_held(Held.NUMBER, Held.TIME)},
-    "place": names_filtered(FilterKind.PLACE),
-}
 _BLOCK = 1 << 16
 
 
@@ -83,7 +78,6 @@ class Snapshot:
     _index: KeyIndex
     _ids: Ids
     _columns: dict[str, Any]
-    _sketches: dict[str, Any]
     _texts: dict[str, Texts]
 
     def __len__(self) -> int:
@@ -128,22 +122,18 @@ class Snapshot:
         """Listing ids of some visible rows as a column: for many rows at once."""
         return self._ids.listings(rows)
 
-    def with_listings(self, listing_ids: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of some visible rows that have one of some listing ids."""
-        return self._ids.of_listings(listing_ids, rows)
-
     @property
     def listing_hashes(self) -> NDArray[np.uint8]:
-        """A hash of each listing id, as ``sketches.hashes_of_texts`` makes it: uint8 (n,)."""
+        """A hash of each listing id, as ``ids.hashes_of_texts`` makes it: uint8 (n,)."""
         return self._ids.listing_hashes
 
-    def number_sketch(self, field: str) -> NumberSketch | None:
-        """The classes of a column of numbers or times, if it has a sketch."""
-        return self._sketches.get(field)
+    def find_listings(self, listing_ids: Sequence[str], part: slice, where: Bitmap, out: Bitmap) -> None:
+        """Write the bitmap of those visible slots of a part, given as another bitmap, that have one of some ids."""
+        self._ids.find_listings(listing_ids, part, where, out)
 
-    def place_sketch(self) -> PlaceSketch | None:
-        """The cells of the places, if they have a sketch."""
-        return self._sketches.get("place")
+    def have_listings(self, listing_ids: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether some visible rows have one of some listing ids: bool, shape of ``rows``."""
+        return self._ids.have_listings(listing_ids, rows)
 
     def categories(self, field: str) -> Categories:
         """A column of texts that many rows share."""
@@ -199,11 +189,6 @@ class Rows:
             for name, column in columns().items()
             if column.held in _COLUMN_TYPES
         }
-        self._sketches: dict[str, NumberSketchColumn | PlaceSketchColumn] = {
-            **{name: NumberSketchColumn(np.float64) for name in names_held(Held.NUMBER)},
-            **{name: NumberSketchColumn(np.int64) for name in names_held(Held.TIME)},
-            "place": PlaceSketchColumn(),
-        }
         self._texts = {name: TextFile(scratch) for name in names_held(Held.ON_DISK)}
         self._visible = VisibleSlots()
         self._free = FreeList()
@@ -222,7 +207,6 @@ class Rows:
             **self._index.held_bytes,
             "ids": self._ids.held_bytes,
             **{name: column.held_bytes for name, column in self._columns.items()},
-            "sketches": sum(sketch.held_bytes for sketch in self._sketches.values()),
             "slots": 2 * self._visible.held_bytes + self._free.held_bytes + self._writes.held_bytes,
         }
 
@@ -317,8 +301,6 @@ class Rows:
                 column.put(slots, live[name])
             write(self._short, slots, _codes(live["short"]))
             write(self._long, slots, _codes(live["long"]))
-            for name, sketch in self._sketches.items():
-                sketch.put(slots, *(self._columns[part].view(self._slots) for part in SKETCHES[name]))
             self._ids.put(slots, live["image_id"], live["listing_id"])
             replaced, free = self._index.put(slots, live["key"].to_numpy())
         except BaseException:  # whatever it is: nobody may ever see these slots, and the next batch may use them
@@ -352,7 +334,6 @@ class Rows:
             _index=self._index,
             _ids=self._ids.view(slots),
             _columns={name: column.view(slots) for name, column in self._columns.items()},
-            _sketches={name: sketch.view(slots) for name, sketch in self._sketches.items()},
             _texts={name: texts.view() for name, texts in self._texts.items()},
         )
 

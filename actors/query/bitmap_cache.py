@@ -1,7 +1,7 @@
 """Bitmaps of conditions evaluated lately, kept while the rows of a shard change.
 
 One bitmap per condition that has no others inside, not per list of filters: lists share conditions (a user who narrows
-the price keeps the group), and what joins them costs 2 us per condition and million rows. A bitmap is of one snapshot;
+the price keeps the group), and what joins them costs 5 us per condition and million rows. A bitmap is of one snapshot;
 in a later one only the slots written since are evaluated again.
 """
 

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lookalike.actors.index.columns import NO_TIME
+from lookalike.actors.index.ids import hashes_of_texts
 from lookalike.actors.index.rows import Snapshot
-from lookalike.actors.index.sketches import hashes_of_texts
 from lookalike.actors.index.slots import is_visible
 from lookalike.actors.query.bitmap_cache import BitmapCache
 from lookalike.actors.query.cost import estimate_s
@@ -37,7 +37,7 @@ EARTH_RADIUS_KM: Final = 6371.0088  # the mean radius of WGS 84 (IUGG)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Rows between two looks at the clock, a multiple of 64: at most 4 ms.
 BLOCK_ROWS: Final = 1 << 20
-LISTING_BLOCK_ROWS: Final = 1 << 16  # whose ids are compared as texts
+LISTING_BLOCK_ROWS: Final = 1 << 18  # whose ids may all have to be compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,13 @@ class _Slots:
     def of(self, column: NDArray[Any]) -> NDArray[Any]:
         return column if self.some is None else column[self.some]
 
-    def by_blocks(self, evaluate: Callable[[slice, Bitmap], None]) -> Bitmap:
+    def by_blocks(self, evaluate: Callable[[slice, Bitmap], None], rows: int | None = None) -> Bitmap:
         """Let a function write the bitmap of each block of slots."""
         bitmap = np.empty(masks.words_for(len(self)), np.uint64)
-        for start in range(0, len(self), BLOCK_ROWS):
+        step = rows or BLOCK_ROWS
+        for start in range(0, len(self), step):
             check(self.deadline, "its filters were evaluated")
-            part = slice(start, min(start + BLOCK_ROWS, len(self)))
+            part = slice(start, min(start + step, len(self)))
             evaluate(part, bitmap[start >> 6 : (part.stop + 63) >> 6])
         return bitmap
 
@@ -210,26 +211,23 @@ def _images(values: Sequence[str], snapshot: Snapshot) -> Bitmap:
 
 
 def _listings(values: Sequence[str], slots: _Slots) -> Bitmap:
-    """By a byte of a hash, then by the ids of the rows that have it."""
+    """By a byte of a hash, then by the ids of the visible rows that have it: those of others may be gone."""
     wanted, snapshot = sorted(set(values) - {""}), slots.snapshot
+    if slots.some is not None:
+        met = is_visible(snapshot.visible, len(snapshot), slots.some)
+        met[met] = snapshot.have_listings(wanted, slots.some[met])
+        return bitmap(met)
     table = np.zeros(256, bool)
     table[hashes_of_texts(wanted)] = True
-    hashes = slots.of(snapshot.listing_hashes)
 
     def evaluate(part: slice, out: Bitmap) -> None:
-        masks.members(hashes[part], table, out)
-        near = part.start + masks.rows_of(out)
-        rows = near if slots.some is None else slots.some[near]
-        near = near[is_visible(snapshot.visible, len(snapshot), rows)]  # the ids of others may be gone
-        out[:] = 0
-        for start in range(0, len(near), LISTING_BLOCK_ROWS):
-            check(slots.deadline, "its filters were evaluated")
-            some = near[start : start + LISTING_BLOCK_ROWS]
-            rows = some if slots.some is None else slots.some[some]
-            met = np.isin(rows, snapshot.with_listings(wanted, rows), assume_unique=True)
-            masks.add_rows(out, some[met] - part.start)
+        where = np.empty_like(out)
+        masks.members(snapshot.listing_hashes[part], table, where)
+        if snapshot.visible is not None:
+            where &= snapshot.visible[part.start >> 6 : (part.stop + 63) >> 6]
+        snapshot.find_listings(wanted, part, where, out)
 
-    return slots.by_blocks(evaluate)
+    return slots.by_blocks(evaluate, LISTING_BLOCK_ROWS)
 
 
 def _number_range(condition: NumberRange, slots: _Slots) -> Bitmap:
@@ -238,7 +236,7 @@ def _number_range(condition: NumberRange, slots: _Slots) -> Bitmap:
     below = None if condition.lt is None else np.nextafter(condition.lt, -np.inf)
     lower = max((float(bound) for bound in (condition.gte, above) if bound is not None), default=-np.inf)
     upper = min((float(bound) for bound in (condition.lte, below) if bound is not None), default=np.inf)
-    return _range(condition.field, slots.snapshot.numbers(condition.field), lower, upper, slots)
+    return _range(slots.snapshot.numbers(condition.field), lower, upper, slots)
 
 
 def _time_range(condition: TimeRange, slots: _Slots) -> Bitmap:
@@ -251,23 +249,12 @@ def _time_range(condition: TimeRange, slots: _Slots) -> Bitmap:
     upper = min(
         [np.iinfo(np.int64).max, *(bound for bound in (lte, None if lt is None else lt - 1) if bound is not None)]
     )
-    return _range(condition.field, slots.snapshot.times(condition.field), lower, upper, slots)
+    return _range(slots.snapshot.times(condition.field), lower, upper, slots)
 
 
-def _range(field: str, column: NDArray[Any], lower: float, upper: float, slots: _Slots) -> Bitmap:
-    sketch = slots.snapshot.number_sketch(field)
-    if slots.some is not None or sketch is None:
-        values = slots.of(column)
-        return slots.by_blocks(lambda part, out: masks.within(values[part], lower, upper, out))
-    inside, partly = sketch.tables(lower, upper)
-
-    def evaluate(part: slice, out: Bitmap) -> None:
-        where = np.empty_like(out)
-        masks.members(sketch.classes[part], partly, where)
-        masks.members(sketch.classes[part], inside, out)
-        masks.within(column[part], lower, upper, out, where=where)
-
-    return slots.by_blocks(evaluate)
+def _range(column: NDArray[Any], lower: float, upper: float, slots: _Slots) -> Bitmap:
+    values = slots.of(column)
+    return slots.by_blocks(lambda part, out: masks.within(values[part], lower, upper, out))
 
 
 def _microseconds(moment: datetime) -> int:
@@ -277,17 +264,7 @@ def _microseconds(moment: datetime) -> int:
 def _near(condition: Near, slots: _Slots) -> Bitmap:
     circle = Circle(*condition.of, min(condition.within_km / EARTH_RADIUS_KM, np.pi))
     lat, lon = slots.of(slots.snapshot.degrees("lat")), slots.of(slots.snapshot.degrees("lon"))
-    sketch = slots.snapshot.place_sketch()
-    if slots.some is not None or sketch is None:
-        return slots.by_blocks(lambda part, out: masks.near(lat[part], lon[part], circle, out))
-    touched = sketch.touched(circle)
-
-    def evaluate(part: slice, out: Bitmap) -> None:
-        where = np.empty_like(out)
-        masks.members(sketch.classes[part], touched, where)
-        masks.near(lat[part], lon[part], circle, out, where=where)
-
-    return slots.by_blocks(evaluate)
+    return slots.by_blocks(lambda part, out: masks.near(lat[part], lon[part], circle, out))
 
 
 def _matches(condition: Matches, snapshot: Snapshot) -> Mask:

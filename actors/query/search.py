@@ -21,7 +21,6 @@ from lookalike.kernels import hamming
 from lookalike.kernels.masks import Bitmap
 
 
-
 @dataclass(frozen=True, slots=True)
 class _Task:
     """A query of the batch, with the codes to compare and the row of the stored image that is its target, or -1."""

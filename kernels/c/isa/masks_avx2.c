@@ -51,8 +51,8 @@ TARGET MK_INLINE uint64_t word_set8(const uint8_t *v, const mk_set8 *set) {
         __m256i above = _mm256_and_si256(_mm256_srli_epi16(x, 4), digit);
         /* the sign bit of x says whether its high digit is 8 or more */
         __m256i row = _mm256_blendv_epi8(_mm256_shuffle_epi8(low, below), _mm256_shuffle_epi8(high, below), x);
-        __m256i none = _mm256_cmpeq_epi8(_mm256_and_si256(row, _mm256_shuffle_epi8(bit, above)),
-                                         _mm256_setzero_si256());
+        __m256i none =
+            _mm256_cmpeq_epi8(_mm256_and_si256(row, _mm256_shuffle_epi8(bit, above)), _mm256_setzero_si256());
         bits |= (uint64_t)(uint32_t)~_mm256_movemask_epi8(none) << i;
     }
     return bits;

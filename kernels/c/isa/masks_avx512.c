@@ -76,8 +76,8 @@ TARGET MK_INLINE uint64_t word_any32(const uint32_t *v, const uint32_t *wanted, 
 
 static int runs_here(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("popcnt");
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("bmi") &&
+           __builtin_cpu_supports("popcnt");
 }
 
 const mk_variant mk_avx512 = {.name = "avx512", MK_LOOPS};

@@ -5,19 +5,19 @@
 #include <math.h>
 #include <string.h>
 
-/* Above this many a table costs less than a comparison with each. */
-#define MAX_COMPARED 8
 #define PENDING 256 /* rows of a box whose distance is computed together */
 
 MK_INLINE uint64_t low_bits(size_t n) { return n < 64 ? ((uint64_t)1 << n) - 1 : ~(uint64_t)0; }
 
 /* out[i] = word for each 64 rows, where `v` points at them; the last rows are copied to whole 64. */
-#define EACH_WORD(type, values, n, word)                         \
-    for (size_t row = 0; row < (n); row += 64) {                 \
-        type last[64] = {0};                                     \
-        const type *v = (values) + row;                          \
-        if ((n) - row < 64) v = memcpy(last, v, ((n) - row) * sizeof(type)); \
-        out[row / 64] = (word) & low_bits((n) - row);            \
+#define EACH_WORD(type, values, n, word) \
+    size_t whole = (n) / 64, rest = (n) % 64; \
+    const type *v = (values); \
+    for (size_t i = 0; i < whole; i++, v += 64) out[i] = (word); \
+    if (rest) { \
+        type last[64] = {0}; \
+        v = memcpy(last, v, rest * sizeof(type)); \
+        out[whole] = (word) & low_bits(rest); \
     }
 
 TARGET static void within_f64(const double *values, size_t n, double lo, double hi, uint64_t *out) {
@@ -30,7 +30,7 @@ TARGET static void within_i64(const int64_t *values, size_t n, int64_t lo, int64
 
 TARGET static void member_u8(const uint8_t *numbers, size_t n, mk_set wanted, uint64_t *out) {
     mk_set8 set = {{0}, {0}, {0}};
-    for (uint32_t i = 0; i < wanted.size && i < 256; i++) {
+    for (uint32_t i = 0; i < wanted.size; i++) {
         if (!wanted.table[i]) continue;
         set.table[i] = 1;
         (i < 128 ? set.low : set.high)[i & 15] |= (uint8_t)(1 << (i >> 4 & 7));
@@ -38,47 +38,31 @@ TARGET static void member_u8(const uint8_t *numbers, size_t n, mk_set wanted, ui
     EACH_WORD(uint8_t, numbers, n, word_set8(v, &set));
 }
 
-/* The wanted numbers if they are few enough to compare with each: their count, or MAX_COMPARED + 1. */
-TARGET MK_INLINE int few_wanted(mk_set set, uint32_t end, uint32_t *wanted) {
-    int count = 0;
-    for (uint32_t i = 0; i < set.size && i < end; i++) {
-        if (!set.table[i]) continue;
-        if (count == MAX_COMPARED) return MAX_COMPARED + 1;
-        wanted[count++] = i;
-    }
-    return count;
+TARGET MK_INLINE uint64_t look_up16(const uint16_t *v, const uint8_t *table) {
+    uint64_t bits = 0;
+    for (int i = 0; i < 64; i++) bits |= (uint64_t)table[v[i]] << i;
+    return bits;
 }
 
-#define LOOK_UP(type)                                                                          \
-    TARGET MK_INLINE uint64_t look_up_##type(const type *v, mk_set set) {                      \
-        uint64_t bits = 0;                                                                     \
-        uint32_t last = set.size - 1; /* hidden rows may have larger numbers */                \
-        for (int i = 0; i < 64; i++) {                                                         \
-            uint32_t number = v[i] < set.size ? v[i] : last;                                   \
-            bits |= (uint64_t)(set.table[number] & (v[i] < set.size)) << i;                    \
-        }                                                                                      \
-        return bits;                                                                           \
-    }
-LOOK_UP(uint16_t)
-LOOK_UP(uint32_t)
+TARGET MK_INLINE uint64_t look_up32(const uint32_t *v, const uint8_t *table, uint32_t last) {
+    uint64_t bits = 0;
+    for (int i = 0; i < 64; i++) bits |= (uint64_t)table[v[i] < last ? v[i] : last] << i;
+    return bits;
+}
 
 TARGET static void member_u16(const uint16_t *numbers, size_t n, mk_set set, uint64_t *out) {
-    uint32_t wanted[MAX_COMPARED];
-    int count = few_wanted(set, 1 << 16, wanted);
-    if (count <= MAX_COMPARED) {
-        EACH_WORD(uint16_t, numbers, n, word_any16(v, wanted, count));
+    if (set.wanted) {
+        EACH_WORD(uint16_t, numbers, n, word_any16(v, set.wanted, set.count));
     } else {
-        EACH_WORD(uint16_t, numbers, n, look_up_uint16_t(v, set));
+        EACH_WORD(uint16_t, numbers, n, look_up16(v, set.table));
     }
 }
 
 TARGET static void member_u32(const uint32_t *numbers, size_t n, mk_set set, uint64_t *out) {
-    uint32_t wanted[MAX_COMPARED];
-    int count = few_wanted(set, UINT32_MAX, wanted);
-    if (count <= MAX_COMPARED) {
-        EACH_WORD(uint32_t, numbers, n, word_any32(v, wanted, count));
+    if (set.wanted) {
+        EACH_WORD(uint32_t, numbers, n, word_any32(v, set.wanted, set.count));
     } else {
-        EACH_WORD(uint32_t, numbers, n, look_up_uint32_t(v, set));
+        EACH_WORD(uint32_t, numbers, n, look_up32(v, set.table, set.size - 1));
     }
 }
 
@@ -103,58 +87,75 @@ TARGET MK_INLINE double half_angle(double units) {
     return half < other ? half : other;
 }
 
-/* Decide on the rows of `at`: their number is at most PENDING. The margin, which is far above the error of the series
- * and of rounding, keeps what is close to the limit for an exact formula. */
-TARGET static void decide(const int32_t *lat, const int32_t *lon, const size_t *at, size_t count,
-                          const mk_circle *circle, uint64_t *out, uint64_t *unsure) {
+TARGET MK_INLINE double half_chord(double lat, double lon, const mk_circle *circle) {
+    double a = short_sine(half_angle(lat - circle->lat)), b = short_sine(half_angle(lon - circle->lon));
+    double cos_lat = short_sine((9e8 - fabs(lat)) * (M_PI / 180 / 1e7));
+    return a * a + circle->cos_lat * cos_lat * b * b;
+}
+
+/* The margin, which is far above the error of the series and of rounding, keeps rows close to the limit for an exact
+ * formula. Many rows of a word are decided together with the others of it, few are gathered first; no branch depends
+ * on a row, since half of them would be mispredicted. */
+#define MANY 16
+
+TARGET static void decide_word(const int32_t *lat, const int32_t *lon, uint64_t bits, const mk_circle *circle,
+                               uint64_t *out, uint64_t *unsure) {
+    double chord[64];
+    for (int i = 0; i < 64; i++) chord[i] = half_chord(lat[i], lon[i], circle);
+    uint64_t met = word_f64(chord, -1, circle->limit - circle->margin);
+    *out |= bits & met;
+    *unsure = bits & ~met & word_f64(chord, -1, circle->limit + circle->margin);
+}
+
+TARGET static void decide_rows(const int32_t *lat, const int32_t *lon, const size_t *at, size_t count,
+                               const mk_circle *circle, uint64_t *out, uint64_t *unsure) {
     double lats[PENDING], lons[PENDING], chord[PENDING];
     for (size_t i = 0; i < count; i++) lats[i] = lat[at[i]], lons[i] = lon[at[i]];
+    for (size_t i = 0; i < count; i++) chord[i] = half_chord(lats[i], lons[i], circle);
     for (size_t i = 0; i < count; i++) {
-        double a = short_sine(half_angle(lats[i] - circle->lat)), b = short_sine(half_angle(lons[i] - circle->lon));
-        double cos_lat = short_sine((9e8 - fabs(lats[i])) * (M_PI / 180 / 1e7));
-        chord[i] = a * a + circle->cos_lat * cos_lat * b * b;
-    }
-    for (size_t i = 0; i < count; i++) {
-        uint64_t bit = (uint64_t)1 << (at[i] & 63);
-        if (chord[i] < circle->limit - circle->margin)
-            out[at[i] >> 6] |= bit;
-        else if (chord[i] <= circle->limit + circle->margin)
-            unsure[at[i] >> 6] |= bit;
+        uint64_t met = chord[i] <= circle->limit - circle->margin, close = chord[i] <= circle->limit + circle->margin;
+        out[at[i] >> 6] |= met << (at[i] & 63);
+        unsure[at[i] >> 6] |= (close & ~met) << (at[i] & 63);
     }
 }
 
-TARGET MK_INLINE uint64_t in_box(const int32_t *lat, const int32_t *lon, const mk_circle *c) {
-    uint64_t bits = word_i32(lat, c->south, c->north);
+TARGET MK_INLINE uint64_t in_box(const int32_t *lat, const int32_t *lon, const mk_box *box) {
+    uint64_t bits = word_i32(lat, box->south, box->north);
     if (!bits) return 0;
-    uint64_t between = word_i32(lon, c->west[0], c->east[0]);
-    if (c->west[1] <= c->east[1]) between |= word_i32(lon, c->west[1], c->east[1]);
+    uint64_t between = word_i32(lon, box->west[0], box->east[0]);
+    if (box->west[1] <= box->east[1]) between |= word_i32(lon, box->west[1], box->east[1]);
     return bits & between;
 }
 
-TARGET static void near(const int32_t *lat, const int32_t *lon, size_t n, const mk_circle *circle,
-                        const uint64_t *where, uint64_t *out, uint64_t *unsure) {
+TARGET static void near(const int32_t *lat, const int32_t *lon, size_t n, const mk_circle *circle, uint64_t *out,
+                        uint64_t *unsure) {
     size_t at[PENDING], count = 0;
     memset(out, 0, MK_WORDS(n) * sizeof *out);
     memset(unsure, 0, MK_WORDS(n) * sizeof *unsure);
     for (size_t row = 0; row < n; row += 64) {
         int32_t last_lat[64], last_lon[64];
         const int32_t *lats = lat + row, *lons = lon + row;
-        if (where && !where[row / 64]) continue;
         if (n - row < 64) {
-            lats = memcpy(last_lat, lats, (n - row) * sizeof *lats);
-            lons = memcpy(last_lon, lons, (n - row) * sizeof *lons);
+            lats = memcpy(memset(last_lat, 0, sizeof last_lat), lats, (n - row) * sizeof *lats);
+            lons = memcpy(memset(last_lon, 0, sizeof last_lon), lons, (n - row) * sizeof *lons);
         }
-        uint64_t bits = in_box(lats, lons, circle) & low_bits(n - row);
-        if (where) bits &= where[row / 64];
-        if (count + 64 > PENDING) {
-            decide(lat, lon, at, count, circle, out, unsure);
+        uint64_t bits = in_box(lats, lons, &circle->outer) & low_bits(n - row);
+        if (!bits) continue;
+        out[row / 64] = bits & in_box(lats, lons, &circle->inner);
+        bits ^= out[row / 64];
+        if (__builtin_popcountll(bits) >= MANY) {
+            decide_word(lats, lons, bits, circle, &out[row / 64], &unsure[row / 64]);
+            continue;
+        }
+        if (count + MANY > PENDING) {
+            decide_rows(lat, lon, at, count, circle, out, unsure);
             count = 0;
         }
         for (; bits; bits &= bits - 1) at[count++] = row + (size_t)__builtin_ctzll(bits);
     }
-    decide(lat, lon, at, count, circle, out, unsure);
+    decide_rows(lat, lon, at, count, circle, out, unsure);
 }
 
-#define MK_LOOPS                                                                                        \
+#define MK_LOOPS \
     .runs_here = runs_here, .within_f64 = within_f64, .within_i64 = within_i64, .member_u8 = member_u8, \
     .member_u16 = member_u16, .member_u32 = member_u32, .near = near
