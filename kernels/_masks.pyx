@@ -40,7 +40,7 @@ cdef extern from "masks.h" nogil:
         void (*member_u32)(const uint32_t *, size_t, mk_set, uint64_t *) noexcept nogil
         void (*near)(const int32_t *, const int32_t *, size_t, const mk_circle *, uint64_t *, uint64_t *) noexcept nogil
     const mk_variant *mk_variants[]
-    void mk_hash_texts(const mk_texts *, uint8_t *) noexcept
+    void mk_hash_texts(const mk_texts *, uint16_t *) noexcept
     int mk_second_ids_where(const mk_ids *, size_t, const mk_texts *, const uint64_t *, uint64_t *) noexcept
     void mk_mark_below(const uint32_t *, size_t, uint8_t *) noexcept
 
@@ -148,7 +148,7 @@ cdef mk_texts _texts(const uint8_t[::1] data, const int64_t[::1] starts, const i
     return texts
 
 
-def hash_texts(const uint8_t[::1] data, const int64_t[::1] starts, const int64_t[::1] lengths, uint8_t[::1] out):
+def hash_texts(const uint8_t[::1] data, const int64_t[::1] starts, const int64_t[::1] lengths, uint16_t[::1] out):
     cdef mk_texts texts = _texts(data, starts, lengths)
     if texts.count:
         with nogil:

@@ -63,14 +63,14 @@ def mark_below(parents: NDArray[np.uint32], marks: NDArray[np.uint8]) -> None:
 
 
 def hash_texts(
-    data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64], out: NDArray[np.uint8]
+    data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64], out: NDArray[np.uint16]
 ) -> None:
     hashes = np.full(len(starts), 0xCBF29CE484222325, np.uint64)
     for at in range(int(lengths.max(initial=0))):
         longer = np.flatnonzero(lengths > at)
         hashes[longer] = (hashes[longer] ^ data[starts[longer] + at]) * np.uint64(0x100000001B3)
     hashes ^= hashes >> np.uint64(32)
-    out[:] = hashes * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(56)
+    out[:] = hashes * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(48)
 
 
 def second_ids_where(

@@ -192,8 +192,8 @@ def mark_below(parents: NDArray[np.uint32], marks: NDArray[np.bool_], *, variant
 
 def hash_texts(
     data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64], *, variant: str = ACTIVE
-) -> NDArray[np.uint8]:
-    """Hash texts, which lie anywhere in one buffer, to a byte each.
+) -> NDArray[np.uint16]:
+    """Hash texts, which lie anywhere in one buffer, to 16 bits each.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def hash_texts(
 
     Returns
     -------
-    ndarray of uint8, shape (n,)
+    ndarray of uint16, shape (n,)
 
     Raises
     ------
@@ -217,7 +217,7 @@ def hash_texts(
         raise ValueError(f"there are {len(starts)} starts and {len(lengths)} lengths")
     if len(starts) and (starts.min() < 0 or lengths.min() < 0 or (starts + lengths).max() > len(data)):
         raise ValueError(f"a text lies outside the {len(data)} bytes")
-    hashes = np.empty(len(starts), np.uint8)
+    hashes = np.empty(len(starts), np.uint16)
     if _index_of(variant) is None:
         _reference_masks.hash_texts(data, starts, lengths, hashes)
     else:

@@ -1,4 +1,4 @@
-"""Image and listing ids of every slot, in one arena of bytes: about 20 bytes a row for ids of 11 and 9 characters.
+"""Image and listing ids of every slot, in one arena of bytes: about 22 bytes a row for ids of 11 and 9 characters.
 
 A slot has a blob: two lengths of 16 bits, the bytes of the image id, the bytes of the listing id, padded to words of
 4 bytes. A listing id that begins the image id (`220232453` of `220232453/1`, or the same id) is not stored again: only
@@ -31,11 +31,11 @@ class Ids:
     """Ids of the slots as a snapshot sees them; only those of visible slots mean anything.
 
     ``words`` uint32 is the arena, ``offsets`` uint32 (n,) where each slot's blob begins in it, in words. Two listing
-    ids of different ``listing_hashes``, uint8 (n,), are not the same.
+    ids of different ``listing_hashes``, uint16 (n,), are not the same.
     """
 
     def __init__(
-        self, words: NDArray[np.uint32], offsets: NDArray[np.uint32], listing_hashes: NDArray[np.uint8]
+        self, words: NDArray[np.uint32], offsets: NDArray[np.uint32], listing_hashes: NDArray[np.uint16]
     ) -> None:
         self._words = words
         self._bytes = words.view(np.uint8)
@@ -63,7 +63,7 @@ class Ids:
         )
         return same
 
-    def hash_listings(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def hash_listings(self, rows: NDArray[np.int64]) -> NDArray[np.uint16]:
         """Hash the listing ids of some rows."""
         _, _, starts, lengths = self._layout(rows)
         return masks.hash_texts(self._bytes, starts, lengths)
@@ -77,8 +77,8 @@ class Ids:
         return starts, image, np.where(listing & _PREFIX, starts, starts + image), listing & ~_PREFIX
 
 
-def hashes_of_texts(texts: Sequence[str]) -> NDArray[np.uint8]:
-    """Hash each text to a byte, as listing ids are hashed."""
+def hashes_of_texts(texts: Sequence[str]) -> NDArray[np.uint16]:
+    """Hash each text to 16 bits, as listing ids are hashed."""
     encoded = [text.encode() for text in texts]
     lengths = np.array([len(text) for text in encoded], np.int64)
     return masks.hash_texts(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths) - lengths, lengths)
@@ -91,7 +91,7 @@ class IdColumn:
         self._words = GrowableRows(1, np.uint32)
         self._words.append(np.zeros((1, 1), np.uint32))  # offset 0: the slot has no blob
         self._offsets = GrowableRows(1, np.uint32)
-        self._listing_hashes = GrowableRows(1, np.uint8, reserve_bytes=1 << 32)
+        self._listing_hashes = GrowableRows(1, np.uint16, reserve_bytes=1 << 33)
         self._free: defaultdict[int, FreeList] = defaultdict(FreeList)
 
     @property

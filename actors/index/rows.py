@@ -123,8 +123,8 @@ class Snapshot:
         return self._ids.listings(rows)
 
     @property
-    def listing_hashes(self) -> NDArray[np.uint8]:
-        """A hash of each listing id, as ``ids.hashes_of_texts`` makes it: uint8 (n,)."""
+    def listing_hashes(self) -> NDArray[np.uint16]:
+        """A hash of each listing id, as ``ids.hashes_of_texts`` makes it: uint16 (n,)."""
         return self._ids.listing_hashes
 
     def find_listings(self, listing_ids: Sequence[str], part: slice, where: Bitmap, out: Bitmap) -> None:

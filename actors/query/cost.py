@@ -11,7 +11,7 @@ from lookalike.actors.query.filters import AnyOf, Filter, Matches, Near, Not, Nu
 _RANGE_NS: Final = 1
 _CATEGORY_NS: Final = 1
 _NEAR_NS: Final = 4
-_LISTING_NS: Final = 60
+_LISTING_NS: Final = 2
 _MATCH_NS: Final = 130
 # Of each value of an `in`, which is looked up once.
 _VALUE_S: Final = 2e-6

@@ -211,13 +211,13 @@ def _images(values: Sequence[str], snapshot: Snapshot) -> Bitmap:
 
 
 def _listings(values: Sequence[str], slots: _Slots) -> Bitmap:
-    """By a byte of a hash, then by the ids of the visible rows that have it: those of others may be gone."""
+    """By 16 bits of a hash, then by the ids of the visible rows that have it: those of others may be gone."""
     wanted, snapshot = sorted(set(values) - {""}), slots.snapshot
     if slots.some is not None:
         met = is_visible(snapshot.visible, len(snapshot), slots.some)
         met[met] = snapshot.have_listings(wanted, slots.some[met])
         return bitmap(met)
-    table = np.zeros(256, bool)
+    table = np.zeros(1 << 16, bool)
     table[hashes_of_texts(wanted)] = True
 
     def evaluate(part: slice, out: Bitmap) -> None:

@@ -14,10 +14,10 @@ static uint64_t hash_of(const uint8_t *text, size_t length) {
     return hash ^ hash >> 32;
 }
 
-void mk_hash_texts(const mk_texts *texts, uint8_t *out) {
-    for (size_t i = 0; i < texts->count; i++) { /* 2^64 divided by the golden ratio: the top byte depends on all bits */
+void mk_hash_texts(const mk_texts *texts, uint16_t *out) {
+    for (size_t i = 0; i < texts->count; i++) { /* 2^64 divided by the golden ratio: the top bits depend on all */
         uint64_t hash = hash_of(texts->data + texts->starts[i], (size_t)texts->lengths[i]);
-        out[i] = (uint8_t)(hash * 0x9E3779B97F4A7C15u >> 56);
+        out[i] = (uint16_t)(hash * 0x9E3779B97F4A7C15u >> 48);
     }
 }
 

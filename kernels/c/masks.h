@@ -77,7 +77,7 @@ typedef struct {
 /* Those rows of `where` whose second id is one of the texts. 0, or -1 without memory. */
 int mk_second_ids_where(const mk_ids *ids, size_t n, const mk_texts *wanted, const uint64_t *where, uint64_t *out);
 
-/* A byte of the FNV-1a hash of each text, which lies at data + start. */
-void mk_hash_texts(const mk_texts *texts, uint8_t *out);
+/* 16 bits of a hash of each text. */
+void mk_hash_texts(const mk_texts *texts, uint16_t *out);
 
 #endif

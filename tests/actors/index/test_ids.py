@@ -83,7 +83,10 @@ def test_ids_may_have_any_length_up_to_the_limit(length: int) -> None:
     assert view.listings(np.array([0, 1])).to_pylist() == ["l" * length, "i" * length]
 
 
-def test_hashes_of_listings_spread_over_all_bytes() -> None:
+def test_hashes_of_listings_spread_over_all_values() -> None:
     for pattern in ("{:09}", "listing {:06} of the seller", "{:09}/1", "x{:05}y"):
-        counts = np.bincount(hashes_of_texts([pattern.format(number) for number in range(25_600)]), minlength=256)
-        assert 40 < counts.min() <= counts.max() < 200, pattern
+        hashes = hashes_of_texts([pattern.format(number) for number in range(25_600)])
+        for byte in (hashes >> 8, hashes & 255):
+            counts = np.bincount(byte, minlength=256)
+            assert 40 < counts.min() <= counts.max() < 200, pattern
+        assert len(np.unique(hashes)) > 20_000, pattern
