@@ -20,10 +20,11 @@ from lookalike import storage
 from lookalike.actors.index.follower import BucketFollower, FollowerTooFarBehind
 from lookalike.actors.index.rows import Rows, Snapshot
 from lookalike.actors.query import wire
+from lookalike.actors.query.bitmap_cache import BitmapCache
 from lookalike.actors.query.merge import Reply
 from lookalike.actors.query.message import Kind, kind_of
 from lookalike.actors.query.query import Descriptor, Query
-from lookalike.actors.query.search import Bitmaps, search_batch
+from lookalike.actors.query.search import search_batch
 from lookalike.actors.restart import load
 from lookalike.errors import LookalikeError, StorageUnavailable, StoreUnavailable
 from lookalike.ingest.store.collection import Collection
@@ -140,7 +141,7 @@ class Shard:
         self._token: Version | None = None
         self._looked_fully = self._up_to_date = time.monotonic()
         self._batches_published = 0
-        self._bitmaps: tuple[int, Bitmaps] = (-1, {})
+        self._bitmaps = BitmapCache()
         self.refresh(look=True)
         self._check_loaded()
 
@@ -241,8 +242,7 @@ class Shard:
         """Answer a batch from the rows as they are now."""
         with self._rows.reading() as snapshot:
             rows = _rows_of([query.image_id for query in queries], snapshot)
-            bitmaps = self._bitmaps_of(snapshot)
-            return search_batch(queries, rows, snapshot, bitmaps, threads=self._threads, now=time.monotonic)
+            return search_batch(queries, rows, snapshot, self._bitmaps, threads=self._threads, now=time.monotonic)
 
     def codes_of(self, image_ids: Sequence[str]) -> list[Descriptor | None]:
         """The codes of each image; None for one that is not held."""
@@ -250,13 +250,6 @@ class Shard:
             rows = _rows_of(image_ids, snapshot).tolist()
             short, long = snapshot.codes.short, snapshot.codes.long
             return [Descriptor(short[row].copy(), long[row].copy()) if row >= 0 else None for row in rows]
-
-    def _bitmaps_of(self, snapshot: Snapshot) -> Bitmaps:
-        generation, bitmaps = self._bitmaps
-        if generation != snapshot.generation:
-            bitmaps = {}
-            self._bitmaps = (snapshot.generation, bitmaps)
-        return bitmaps
 
     def status(self) -> ShardStatus:
         """Report rows, memory, kernel, lag, and what keeps it from showing the store as it is."""
@@ -270,7 +263,7 @@ class Shard:
             pid=os.getpid(),
             rows=rows,
             code_bytes=self._rows.code_bytes,
-            held_bytes=sum(self._rows.held_bytes.values()),
+            held_bytes=sum(self._rows.held_bytes.values()) + self._bitmaps.held_bytes,
             rss_bytes=resident_bytes(),
             huge_pages=self._rows.huge_pages,
             kernel_variant=hamming.ACTIVE,

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_ID_CHARS = 512
+MAX_GROUP_DEPTH = 32  # every shard holds each node of the tree
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -89,7 +90,10 @@ def _check_optional_id(text: str) -> str:
 
 
 def _normalised_group(path: str) -> str:
-    return "/".join(name.strip() for name in _check_text(path).split("/") if name.strip())
+    names = [name.strip() for name in _check_text(path).split("/") if name.strip()]
+    if len(names) > MAX_GROUP_DEPTH:
+        raise ValueError(f"has {len(names)} names; a path in the category tree has at most {MAX_GROUP_DEPTH}")
+    return "/".join(names)
 
 
 def _parse_time(value: object) -> datetime:

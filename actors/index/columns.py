@@ -5,7 +5,7 @@ Slots may be written while others are read: only those that a snapshot shows kee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from lookalike.actors.index.blobs import Blobs, ValueArena, Values
 from lookalike.actors.index.slots import write
+from lookalike.actors.index.tree import Tree
+from lookalike.kernels import places
 from lookalike.kernels.memory import GrowableRows
 
 NO_TIME: Final = np.iinfo(np.int64).min
-NO_DEGREES: Final = np.iinfo(np.int32).min
-DEGREE: Final = 10_000_000  # 1e-7 degrees are 1 cm
-# Above this many numbers a table look-up costs less than a comparison with each (0.1 ms per million rows).
-_MAX_COMPARED = 8
+NO_DEGREES: Final = places.NO_DEGREES
+DEGREE: Final = places.UNITS_PER_DEGREE
 
 
 class Categories:
@@ -30,7 +30,7 @@ class Categories:
     Attributes
     ----------
     numbers : ndarray of uint8, uint16 or uint32, shape (n,)
-        0: no value.
+        0: no value. Hidden slots may have numbers of values that came later.
     """
 
     def __init__(
@@ -40,10 +40,12 @@ class Categories:
         known: dict[str, int],
         count: int,
         encoded: Values,
+        tree: Tree | None,
     ) -> None:
         self.numbers = numbers
         self._encoded = encoded
-        self._values, self._known, self._count = values, known, count  # values that came since are left out
+        # Values that came since, numbered from the count on, are left out.
+        self._values, self._known, self._count, self._tree = values, known, count, tree
 
     def take(self, rows: NDArray[np.int64]) -> list[str]:
         """The values of some visible rows."""
@@ -54,46 +56,39 @@ class Categories:
         numbers, which = np.unique(self.numbers[rows], return_inverse=True)
         return self._encoded.blobs(numbers), which.astype(np.uint32)
 
-    def rows_with(self, values: Collection[str]) -> NDArray[np.bool_]:
-        """Which slots have one of some values: bool (n,)."""
-        return self._slots_of([self._known.get(value, 0) for value in set(values)])
-
-    def rows_where(self, chosen: Callable[[str], bool]) -> NDArray[np.bool_]:
-        """Which slots have a value that is chosen: bool (n,)."""
-        return self._slots_of([number for number in range(1, self._count) if chosen(self._values[number])])
-
-    def _slots_of(self, numbers: list[int]) -> NDArray[np.bool_]:
-        numbers = [number for number in numbers if 0 < number < self._count]
-        met = np.zeros(len(self.numbers), bool)
-        if len(numbers) <= _MAX_COMPARED:
-            for number in numbers:
-                met |= self.numbers == number
-            return met
-        table = np.zeros(self._count + 1, bool)
-        table[numbers] = True
-        for start in range(0, len(met), 1 << 16):
-            part = slice(start, start + (1 << 16))
-            # Hidden slots may have numbers beyond the table; "clip" lets them read its last entry, which is false.
-            np.take(table, self.numbers[part], mode="clip", out=met[part])
-        return met
+    def numbers_of(self, wanted: Collection[str]) -> NDArray[np.bool_]:
+        """Whether each number is of one of some values, or of one below it where values are paths: bool (count,)."""
+        values = set(wanted) - {""}
+        if self._tree is not None:
+            return self._tree.below(values, self._count)
+        table = np.zeros(self._count, bool)
+        numbers = [self._known.get(value, 0) for value in values]
+        table[[number for number in numbers if 0 < number < self._count]] = True
+        return table
 
 
 class CategoryColumn:
-    """Texts of which many rows share one: a number per slot, and each value once, for as long as the column lives."""
+    """Texts of which many rows share one: a number per slot, and each value once, for as long as the column lives.
 
-    def __init__(self) -> None:
+    ``tree``: the texts are paths.
+    """
+
+    def __init__(self, tree: bool = False) -> None:
         self._values = [""]
         self._known = {"": 0}
         self._value_bytes = 0
         self._encoded = ValueArena()
         self._encoded.append(self._values)
         self._numbers = GrowableRows(1, np.uint8)
+        self._tree = Tree() if tree else None
+        self._grow_tree()
 
     @property
     def held_bytes(self) -> int:
         """Of the numbers, and about what the values take: a text object and an entry in a dict and a list each."""
         values = self._value_bytes + 160 * len(self._values)
-        return self._numbers.held_bytes + values + self._encoded.held_bytes
+        tree = 0 if self._tree is None else self._tree.held_bytes
+        return self._numbers.held_bytes + values + self._encoded.held_bytes + tree
 
     def put(self, slots: NDArray[np.int64], values: pa.Array) -> None:
         if not pa.types.is_dictionary(values.type):
@@ -106,7 +101,7 @@ class CategoryColumn:
 
     def view(self, slots: int) -> Categories:
         numbers = self._numbers.view()[:slots, 0]
-        return Categories(numbers, self._values, self._known, len(self._values), self._encoded.view())
+        return Categories(numbers, self._values, self._known, len(self._values), self._encoded.view(), self._tree)
 
     def _numbers_of(self, values: list[str | None]) -> list[int]:
         texts = [value or "" for value in values]
@@ -116,7 +111,12 @@ class CategoryColumn:
             self._known[text] = len(self._values)
             self._values.append(text)
             self._value_bytes += len(text)
+        self._grow_tree()
         return [self._known[text] for text in texts]
+
+    def _grow_tree(self) -> None:
+        if self._tree is not None and len(self._tree) < len(self._values):
+            self._tree.add(self._values[len(self._tree) :])
 
     def _widen(self) -> None:
         """Move to the narrowest type for all values; snapshots keep the old numbers."""

@@ -33,10 +33,11 @@ from lookalike.actors.index.columns import (
 from lookalike.actors.index.ids import MAX_ID_BYTES, IdColumn, Ids
 from lookalike.actors.index.key_index import KeyIndex
 from lookalike.actors.index.ragged import lengths_of, parts_of
-from lookalike.actors.index.slots import FreeList, Published, VisibleSlots, write
+from lookalike.actors.index.slots import FreeList, Published, VisibleSlots, WriteLog, Writes, write
 from lookalike.actors.index.texts import TextFile, Texts
-from lookalike.ingest.attributes import Held, columns, names_held
+from lookalike.ingest.attributes import FilterKind, Held, columns, names_held
 from lookalike.kernels.hamming import Codes
+from lookalike.kernels.masks import Bitmap
 from lookalike.kernels.memory import GrowableRows
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Snapshot:
     visible: NDArray[np.uint64] | None
     rows_visible: int
     generation: int
+    _writes: Writes
     _index: KeyIndex
     _ids: Ids
     _columns: dict[str, Any]
@@ -89,6 +91,13 @@ class Snapshot:
         A key found is the key of one id, but another id can have it too (7e-5 among 50 million): compare the id.
         """
         return self._index.find(keys, self.generation, self.visible, len(self))
+
+    def written_since(self, generation: int) -> NDArray[np.int64] | None:
+        """The slots whose contents may differ from those in the snapshot of an earlier generation: ascending int64.
+
+        All others that are visible here were so then, with the same contents. None: more than are kept count of.
+        """
+        return self._writes.since(generation)
 
     def visible_rows(self) -> Iterator[NDArray[np.int64]]:
         """All visible slots, in blocks: ascending int64."""
@@ -123,10 +132,18 @@ class Snapshot:
         """Image and listing ids of some visible rows, for a reply: nothing is decoded."""
         return self._ids.blobs(rows)
 
-    def rows_of_listings(self, listing_ids: Sequence[str]) -> NDArray[np.int64]:
-        """All visible rows with one of some listing ids: ascending int64."""
-        found = [self._ids.of_listings(listing_ids, rows) for rows in self.visible_rows()]
-        return np.concatenate([np.empty(0, np.int64), *found])
+    @property
+    def listing_hashes(self) -> NDArray[np.uint16]:
+        """A hash of each listing id, as ``ids.hashes_of_texts`` makes it: uint16 (n,)."""
+        return self._ids.listing_hashes
+
+    def find_listings(self, listing_ids: Sequence[str], part: slice, where: Bitmap, out: Bitmap) -> None:
+        """Write the bitmap of those visible slots of a part, given as another bitmap, that have one of some ids."""
+        self._ids.find_listings(listing_ids, part, where, out)
+
+    def have_listings(self, listing_ids: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether some visible rows have one of some listing ids: bool, shape of ``rows``."""
+        return self._ids.have_listings(listing_ids, rows)
 
     def categories(self, field: str) -> Categories:
         """A column of texts that many rows share."""
@@ -178,15 +195,18 @@ class Rows:
         self._index = KeyIndex()
         self._ids = IdColumn()
         self._columns: dict[str, SlotColumn] = {
-            name: _COLUMN_TYPES[column.held]() for name, column in columns().items() if column.held in _COLUMN_TYPES
+            name: CategoryColumn(tree=True) if column.filter is FilterKind.TREE else _COLUMN_TYPES[column.held]()
+            for name, column in columns().items()
+            if column.held in _COLUMN_TYPES
         }
         self._texts = {name: TextFile(scratch) for name in names_held(Held.ON_DISK)}
         self._visible = VisibleSlots()
         self._free = FreeList()
+        self._writes = WriteLog()
         self._slots = 0  # ever handed out
         self.bad_rows = 0
         self._generation = 0
-        self._published = Published(self._snapshot())
+        self._published = Published(self._snapshot(Writes()))
 
     @property
     def held_bytes(self) -> dict[str, int]:
@@ -197,7 +217,7 @@ class Rows:
             **self._index.held_bytes,
             "ids": self._ids.held_bytes,
             **{name: column.held_bytes for name, column in self._columns.items()},
-            "slots": 2 * self._visible.held_bytes + self._free.held_bytes,
+            "slots": 2 * self._visible.held_bytes + self._free.held_bytes + self._writes.held_bytes,
         }
 
     @property
@@ -253,7 +273,7 @@ class Rows:
             except OSError:  # the file as it is serves; the next publication tries again
                 logger.exception("cannot rewrite the scratch file of %s", name)
         self._generation += 1
-        snapshot = self._snapshot()
+        snapshot = self._snapshot(self._writes.publish(self._generation, len(self._index)))
         self._index.publish(snapshot.generation, snapshot.visible, len(snapshot))
         self._published.swap(snapshot)
         self._release(self._index.reclaim(self._published.oldest()))
@@ -283,6 +303,7 @@ class Rows:
         fresh = live.num_rows - len(slots)
         slots = np.concatenate([slots, np.arange(self._slots, self._slots + fresh)])
         self._slots += fresh
+        self._writes.note(slots, self._slots)
         try:
             for name, texts in self._texts.items():
                 texts.put(slots, live[name])
@@ -306,7 +327,7 @@ class Rows:
         self._ids.free(slots)
         self._free.push(slots)
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self, writes: Writes) -> Snapshot:
         slots = len(self._index)
         codes = Codes(
             short=self._short.view()[:slots],
@@ -319,6 +340,7 @@ class Rows:
             visible=self._visible.freeze(slots),
             rows_visible=self._visible.count,
             generation=self._generation,
+            _writes=writes,
             _index=self._index,
             _ids=self._ids.view(slots),
             _columns={name: column.view(slots) for name, column in self._columns.items()},

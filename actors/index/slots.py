@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -54,6 +55,74 @@ class FreeList:
             taken.append(top)
             missing -= len(top)
         return np.concatenate([np.empty(0, np.int64), *taken], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """Which slots were written lately, as of one publication: all those since the ``first`` generation.
+
+    ``pieces`` are (generation that shows them first, slots uint32), in order of generation.
+    """
+
+    first: int = 0
+    pieces: tuple[tuple[int, NDArray[np.uint32]], ...] = ()
+
+    def since(self, generation: int) -> NDArray[np.int64] | None:
+        """Slots that a snapshot shows otherwise than that of an earlier generation: ascending int64, each once.
+
+        None: too many were written since, and they were not kept.
+        """
+        if generation < self.first:
+            return None
+        slots = [slots for published, slots in self.pieces if published > generation]
+        return np.unique(np.concatenate([np.empty(0, np.int64), *slots]).astype(np.int64))
+
+
+class WriteLog:
+    """Remembers which slots were written, so that what was computed of all rows needs not be computed anew.
+
+    A slot becomes visible only by being written, and its contents change in no other way: whatever was computed of the
+    rows of one snapshot holds in a later one for all slots that were not written between the two.
+    """
+
+    # An eighth of a byte per slot. To compute anew for more slots than that, one by one, costs as much as for all.
+    _SHARE, _MIN_SLOTS = 1 / 32, 1 << 12
+    _MAX_PIECES = 256
+
+    def __init__(self) -> None:
+        self._pending: list[NDArray[np.uint32]] | None = []
+        self._pending_slots = 0
+        self._writes = Writes()
+
+    @property
+    def held_bytes(self) -> int:
+        return 4 * (self._pending_slots + sum(len(slots) for _, slots in self._writes.pieces))
+
+    def note(self, slots: NDArray[np.int64], total: int) -> None:
+        """Take note of written slots, of ``total`` that there are."""
+        if self._pending is None:
+            return
+        self._pending.append(slots.astype(np.uint32))
+        self._pending_slots += len(slots)
+        if self._pending_slots > self._limit(total):
+            self._pending, self._pending_slots = None, 0
+
+    def publish(self, generation: int, total: int) -> Writes:
+        """What a snapshot of this generation knows. Each generation is published once."""
+        if self._pending is None:
+            self._writes = Writes(generation)
+        elif self._pending_slots:
+            pieces = [*self._writes.pieces, (generation, np.concatenate(self._pending))]
+            first, kept = self._writes.first, sum(len(slots) for _, slots in pieces)
+            while kept > self._limit(total) or len(pieces) > self._MAX_PIECES:
+                first, slots = pieces.pop(0)
+                kept -= len(slots)
+            self._writes = Writes(first, tuple(pieces))
+        self._pending, self._pending_slots = [], 0
+        return self._writes
+
+    def _limit(self, total: int) -> int:
+        return max(int(total * self._SHARE), self._MIN_SLOTS)
 
 
 class VisibleSlots:

@@ -1,129 +1,270 @@
-"""Which rows of a snapshot meet some conditions.
+"""Which rows of a snapshot meet some conditions, as a bitmap over all slots.
 
-A mask covers all slots. What it says of hidden slots means nothing: the search combines it with ``Snapshot.visible``.
+A column is evaluated natively, 64 rows to a word, in blocks of rows with a look at the clock before each. What a bitmap
+says of hidden slots means nothing before it is combined with ``Snapshot.visible``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lookalike.actors.index.columns import DEGREE, NO_DEGREES, NO_TIME
+from lookalike.actors.index.columns import NO_TIME
+from lookalike.actors.index.ids import hashes_of_texts
 from lookalike.actors.index.rows import Snapshot
+from lookalike.actors.index.slots import is_visible
+from lookalike.actors.query.bitmap_cache import BitmapCache
+from lookalike.actors.query.cost import estimate_s
+from lookalike.actors.query.deadline import DeadlineExceeded, check
 from lookalike.actors.query.filters import AnyOf, Filter, Matches, Near, Not, NumberRange, OneOf, TimeRange
-from lookalike.ingest.attributes import FilterKind, Held, names_filtered, names_held
+from lookalike.ingest.attributes import Held, names_held
 from lookalike.ingest.store.keys import keys_of
+from lookalike.kernels import masks
+from lookalike.kernels.masks import Bitmap
+from lookalike.kernels.places import Circle
 
 Mask = NDArray[np.bool_]
 
 EARTH_RADIUS_KM: Final = 6371.0088  # the mean radius of WGS 84 (IUGG)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_BLOCK = 1 << 16  # rows whose distance is computed at a time: its terms are six arrays of float64
+# Rows between two looks at the clock, a multiple of 64: at most 4 ms.
+BLOCK_ROWS: Final = 1 << 20
+LISTING_BLOCK_ROWS: Final = 1 << 18  # whose ids may all have to be compared
 
 
-def allowed(filters: Sequence[Filter], snapshot: Snapshot) -> Mask:
-    """Which rows meet all of the filters: bool (n,)."""
-    met = np.ones(len(snapshot), bool)
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What every condition of a search is evaluated with."""
+
+    snapshot: Snapshot
+    cache: BitmapCache
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    """The slots that a condition is evaluated for: all of a snapshot, or some, int64 ascending."""
+
+    snapshot: Snapshot
+    deadline: float | None
+    some: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.snapshot) if self.some is None else len(self.some)
+
+    def of(self, column: NDArray[Any]) -> NDArray[Any]:
+        return column if self.some is None else column[self.some]
+
+    def by_blocks(self, evaluate: Callable[[slice, Bitmap], None], rows: int | None = None) -> Bitmap:
+        """Let a function write the bitmap of each block of slots."""
+        bitmap = np.empty(masks.words_for(len(self)), np.uint64)
+        step = rows or BLOCK_ROWS
+        for start in range(0, len(self), step):
+            check(self.deadline, "its filters were evaluated")
+            part = slice(start, min(start + step, len(self)))
+            evaluate(part, bitmap[start >> 6 : (part.stop + 63) >> 6])
+        return bitmap
+
+
+def allowed(
+    filters: Sequence[Filter], snapshot: Snapshot, cache: BitmapCache, deadline: float | None = None
+) -> Bitmap | None:
+    """Which visible rows meet all of the filters.
+
+    Parameters
+    ----------
+    cache : BitmapCache
+        What was evaluated before, for these rows; what is evaluated now is put in.
+    deadline : float, optional
+        On the clock of ``time.monotonic``.
+
+    Returns
+    -------
+    ndarray of uint64, shape (ceil(n / 64),), not to be changed; or None: all rows
+
+    Raises
+    ------
+    DeadlineExceeded
+        The deadline has passed, or would have before all is evaluated: then nothing is begun.
+    """
+    context = _Context(snapshot, cache, deadline)
+    check(deadline, "its filters were evaluated")
+    _check_cost(filters, context)
+    bits = snapshot.visible
     for condition in filters:
-        met &= _mask(condition, snapshot)
+        met = _bits(condition, context)
+        bits = met if bits is None else met & bits
+    return bits
+
+
+def bitmap(mask: Mask) -> Bitmap:
+    """Pack a mask, bool (n,), as the kernels take it: row i is bit i % 64 of word i // 64."""
+    return masks.pack(mask)
+
+
+def _leaves(conditions: Sequence[Filter]) -> Iterator[Filter]:
+    """Conditions that have no others inside, wherever they are."""
+    for condition in conditions:
+        match condition:
+            case Not():
+                yield from _leaves([condition.condition])
+            case AnyOf():
+                yield from _leaves(condition.conditions)
+            case _:
+                yield condition
+
+
+def _check_cost(filters: Sequence[Filter], context: _Context) -> None:
+    """Refuse work that would not end in time, before it is begun."""
+    if context.deadline is None:
+        return
+    new = [leaf for leaf in set(_leaves(filters)) if context.cache.get(leaf, context.snapshot) is None]
+    needed_s = sum(estimate_s(condition, len(context.snapshot)) for condition in new)
+    left_s = context.deadline - time.monotonic()
+    if needed_s > left_s:
+        raise DeadlineExceeded(
+            f"its filters would take about {needed_s:.2f} s, and {max(left_s, 0):.2f} s are left; "
+            "use fewer values or conditions"
+        )
+
+
+def _bits(condition: Filter, context: _Context) -> Bitmap:
+    match condition:
+        case Not():
+            return ~_bits(condition.condition, context)
+        case AnyOf():
+            met = _bits(condition.conditions[0], context)
+            for part in condition.conditions[1:]:
+                met = met | _bits(part, context)
+            return met
+        case _:
+            return _leaf(condition, context)
+
+
+def _leaf(condition: Filter, context: _Context) -> Bitmap:
+    """By the cache, brought up to date, or anew."""
+    snapshot, deadline = context.snapshot, context.deadline
+    if isinstance(condition, OneOf) and condition.field == "image_id":  # as cheap as a look into the cache
+        return _images(condition.values, snapshot)
+    known = context.cache.get(condition, snapshot)
+    if known is not None and not len(known.stale):
+        met = known.bitmap
+    elif known is None or isinstance(condition, Matches):
+        met = _evaluate(condition, _Slots(snapshot, deadline))
+    else:
+        again = _evaluate(condition, _Slots(snapshot, deadline, known.stale))
+        met = _refreshed(known.bitmap, known.stale, again, len(snapshot))
+    context.cache.put(condition, snapshot, met)
     return met
 
 
-def bitmap(mask: Mask) -> NDArray[np.uint64]:
-    """Pack a mask, bool (n,), as the kernels take it: row i is bit i % 64 of word i // 64."""
-    packed = np.packbits(mask, bitorder="little")
-    words = np.zeros(-(-len(mask) // 64) * 8, np.uint8)
-    words[: len(packed)] = packed
-    return words.view("<u8").astype(np.uint64, copy=False)
+def _refreshed(bits: Bitmap, slots: NDArray[np.int64], met: Bitmap, count: int) -> Bitmap:
+    """A copy of a bitmap, for ``count`` slots, with new bits for some slots."""
+    refreshed = np.zeros(masks.words_for(count), np.uint64)
+    refreshed[: len(bits)] = bits
+    masks.remove_rows(refreshed, slots)
+    masks.add_rows(refreshed, slots[masks.unpack(met, len(slots))])
+    return refreshed
 
 
-def _mask(condition: Filter, snapshot: Snapshot) -> Mask:
+def _evaluate(condition: Filter, slots: _Slots) -> Bitmap:
     match condition:
         case OneOf():
-            return _one_of(condition, snapshot)
+            return _one_of(condition, slots)
         case NumberRange():
-            bounds = (condition.gte, condition.gt, condition.lte, condition.lt)
-            return _between(snapshot.numbers(condition.field), bounds)
+            return _number_range(condition, slots)
         case TimeRange():
-            moments = (condition.gte, condition.gt, condition.lte, condition.lt)
-            times = snapshot.times(condition.field)
-            between = _between(times, [None if moment is None else _microseconds(moment) for moment in moments])
-            known: Mask = times != NO_TIME
-            return between & known
+            return _time_range(condition, slots)
         case Near():
-            return _near(condition, snapshot)
+            return _near(condition, slots)
         case Matches():
-            return _matches(condition, snapshot)
-        case Not():
-            return ~_mask(condition.condition, snapshot)
-        case AnyOf():
-            met: Mask = np.logical_or.reduce([_mask(part, snapshot) for part in condition.conditions])
-            return met
+            return bitmap(_matches(condition, slots.snapshot))
+        case _:
+            raise TypeError(f"{type(condition).__name__} is evaluated by its parts")
 
 
-def _one_of(condition: OneOf, snapshot: Snapshot) -> Mask:
-    values = set(condition.values) - {""}
-    if condition.field in names_held(Held.CATEGORY):
-        categories = snapshot.categories(condition.field)
-        if condition.field in names_filtered(FilterKind.TREE):
-            return categories.rows_where(lambda group: _is_below_any(values, group))
-        return categories.rows_with(values)
-    met = np.zeros(len(snapshot), bool)
-    wanted = sorted(values)
-    if condition.field == "image_id":
-        rows = snapshot.find(keys_of(wanted))
-        held = np.flatnonzero(rows >= 0)
-        # Two ids can share a key: the id decides.
-        same = [wanted[i] == image_id for i, image_id in zip(held, snapshot.image_ids(rows[held]), strict=True)]
-        met[rows[held][np.array(same, bool)]] = True
-    else:
-        met[snapshot.rows_of_listings(wanted)] = True
-    return met
+def _one_of(condition: OneOf, slots: _Slots) -> Bitmap:
+    if condition.field not in names_held(Held.CATEGORY):
+        return _listings(condition.values, slots)
+    categories = slots.snapshot.categories(condition.field)
+    numbers, wanted = slots.of(categories.numbers), categories.numbers_of(condition.values)
+    return slots.by_blocks(lambda part, out: masks.members(numbers[part], wanted, out))
 
 
-def _is_below_any(nodes: set[str], group: str) -> bool:
-    """Whether a group (``Apparel/Topwear/Shirts``) is one of the nodes or below it, by path or by a bare name."""
-    names = group.split("/")
-    paths = {"/".join(names[: depth + 1]) for depth in range(len(names))}
-    return bool(nodes & paths or nodes & set(names))
+def _images(values: Sequence[str], snapshot: Snapshot) -> Bitmap:
+    wanted = sorted(set(values) - {""})
+    rows = snapshot.find(keys_of(wanted))
+    held = np.flatnonzero(rows >= 0)
+    # Two ids can share a key: the id decides.
+    same = [wanted[i] == image_id for i, image_id in zip(held, snapshot.image_ids(rows[held]), strict=True)]
+    bits = np.zeros(masks.words_for(len(snapshot)), np.uint64)
+    masks.add_rows(bits, rows[held][np.array(same, bool)])
+    return bits
 
 
-def _between(values: NDArray[np.generic], bounds: Sequence[float | None]) -> Mask:
-    """Which values lie within the bounds (gte, gt, lte, lt), of which there is one at least; NaN never does."""
-    met = np.ones(len(values), bool)
-    compare = (np.greater_equal, np.greater, np.less_equal, np.less)
-    for bound, comparison in zip(bounds, compare, strict=True):
-        if bound is not None:
-            met &= comparison(values, bound)
-    return met
+def _listings(values: Sequence[str], slots: _Slots) -> Bitmap:
+    """By 16 bits of a hash, then by the ids of the visible rows that have it: those of others may be gone."""
+    wanted, snapshot = sorted(set(values) - {""}), slots.snapshot
+    if slots.some is not None:
+        met = is_visible(snapshot.visible, len(snapshot), slots.some)
+        met[met] = snapshot.have_listings(wanted, slots.some[met])
+        return bitmap(met)
+    table = np.zeros(1 << 16, bool)
+    table[hashes_of_texts(wanted)] = True
+
+    def evaluate(part: slice, out: Bitmap) -> None:
+        where = np.empty_like(out)
+        masks.members(snapshot.listing_hashes[part], table, where)
+        if snapshot.visible is not None:
+            where &= snapshot.visible[part.start >> 6 : (part.stop + 63) >> 6]
+        snapshot.find_listings(wanted, part, where, out)
+
+    return slots.by_blocks(evaluate, LISTING_BLOCK_ROWS)
+
+
+def _number_range(condition: NumberRange, slots: _Slots) -> Bitmap:
+    """Between bounds that are made inclusive: above x is from the next number on."""
+    above = None if condition.gt is None else np.nextafter(condition.gt, np.inf)
+    below = None if condition.lt is None else np.nextafter(condition.lt, -np.inf)
+    lower = max((float(bound) for bound in (condition.gte, above) if bound is not None), default=-np.inf)
+    upper = min((float(bound) for bound in (condition.lte, below) if bound is not None), default=np.inf)
+    return _range(slots.snapshot.numbers(condition.field), lower, upper, slots)
+
+
+def _time_range(condition: TimeRange, slots: _Slots) -> Bitmap:
+    gte, gt, lte, lt = (
+        None if moment is None else _microseconds(moment)
+        for moment in (condition.gte, condition.gt, condition.lte, condition.lt)
+    )
+    # The smallest integer says that a time is not known.
+    lower = max([NO_TIME + 1, *(bound for bound in (gte, None if gt is None else gt + 1) if bound is not None)])
+    upper = min(
+        [np.iinfo(np.int64).max, *(bound for bound in (lte, None if lt is None else lt - 1) if bound is not None)]
+    )
+    return _range(slots.snapshot.times(condition.field), lower, upper, slots)
+
+
+def _range(column: NDArray[Any], lower: float, upper: float, slots: _Slots) -> Bitmap:
+    values = slots.of(column)
+    return slots.by_blocks(lambda part, out: masks.within(values[part], lower, upper, out))
 
 
 def _microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-def _near(condition: Near, snapshot: Snapshot) -> Mask:
-    """By the haversine formula, for those rows that are not already too far to the north or south."""
-    lat, lon = snapshot.degrees("lat"), snapshot.degrees("lon")
-    lat0, lon0 = np.radians(condition.of)
-    angle = min(condition.within_km / EARTH_RADIUS_KM, np.pi)
-    reach = np.degrees(angle) * DEGREE + 1
-    south, north = np.degrees(lat0) * DEGREE - reach, np.degrees(lat0) * DEGREE + reach
-    met = np.zeros(len(snapshot), bool)
-    for start in range(0, len(met), _BLOCK):
-        part_lat, part_lon = lat[start : start + _BLOCK], lon[start : start + _BLOCK]
-        known = (part_lat != NO_DEGREES) & (part_lon != NO_DEGREES)
-        rows = np.flatnonzero(known & (part_lat >= south) & (part_lat <= north))
-        lat1, lon1 = np.radians(part_lat[rows] / DEGREE), np.radians(part_lon[rows] / DEGREE)
-        half_chord = np.sin((lat1 - lat0) / 2) ** 2 + np.cos(lat1) * np.cos(lat0) * np.sin((lon1 - lon0) / 2) ** 2
-        met[start + rows] = half_chord <= np.sin(angle / 2) ** 2
-    return met
+def _near(condition: Near, slots: _Slots) -> Bitmap:
+    circle = Circle(*condition.of, min(condition.within_km / EARTH_RADIUS_KM, np.pi))
+    lat, lon = slots.of(slots.snapshot.degrees("lat")), slots.of(slots.snapshot.degrees("lon"))
+    return slots.by_blocks(lambda part, out: masks.near(lat[part], lon[part], circle, out))
 
 
 def _matches(condition: Matches, snapshot: Snapshot) -> Mask:

@@ -13,17 +13,15 @@ from numpy.typing import NDArray
 
 from lookalike.actors.index.blobs import Blobs
 from lookalike.actors.index.rows import Snapshot
+from lookalike.actors.query.bitmap_cache import BitmapCache
 from lookalike.actors.query.collapse import best_per_listing, widen_to_listings
-from lookalike.actors.query.evaluate import allowed, bitmap
+from lookalike.actors.query.deadline import DeadlineExceeded
+from lookalike.actors.query.evaluate import allowed
 from lookalike.actors.query.filters import Filter
 from lookalike.actors.query.merge import UNBOUNDED, NotHeld, PastDeadline, Reply, ShardHits, threshold
 from lookalike.actors.query.query import Descriptor, Query
 from lookalike.kernels import hamming
-
-Bitmap = NDArray[np.uint64]
-Bitmaps = dict[tuple[Filter, ...], Bitmap | None]
-# Kept of the filters used lately, since a page is read many times: 64 bitmaps of a million rows are 8 MB.
-MAX_BITMAPS = 64
+from lookalike.kernels.masks import Bitmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ def search_batch(
     queries: Sequence[Query],
     target_rows: NDArray[np.int64],
     snapshot: Snapshot,
-    bitmaps: Bitmaps,
+    cache: BitmapCache,
     *,
     threads: int = 1,
     now: Callable[[], float] = lambda: -math.inf,
@@ -63,12 +61,13 @@ def search_batch(
     ----------
     target_rows : ndarray of int64, shape (queries,)
         The row of the stored image that is a query's target; -1 where the target is a descriptor or is not held.
-    bitmaps : dict
-        Bitmaps already made for this snapshot; new ones are put in.
+    cache : BitmapCache
+        Of the rows that the snapshot is of.
     threads : int
         Of the kernels.
     now : callable
-        The time that deadlines refer to. It is read before each pass: a query whose deadline is past is left out.
+        The time that deadlines refer to. It is read before each pass: a query whose deadline is past, or whose filters
+        would not be evaluated by then, is left out.
     """
     groups: dict[tuple[tuple[Filter, ...], bool], list[int]] = defaultdict(list)
     for position, query in enumerate(queries):
@@ -77,16 +76,17 @@ def search_batch(
     replies: list[Reply] = [NotHeld()] * len(queries)
     results: dict[int, _Result] = {}
     for (filters, _), positions in groups.items():
-        moment = now()
-        for position in positions:
-            if queries[position].deadline <= moment:
-                replies[position] = PastDeadline()
-        in_time = [position for position in positions if queries[position].deadline > moment]
-        if not in_time:
-            continue
-        bits = _bitmap(filters, snapshot, bitmaps)
-        tasks = [_task(queries[position], int(target_rows[position]), snapshot) for position in in_time]
-        results |= zip(in_time, _search(tasks, snapshot, bits, threads), strict=True)
+        in_time = _in_time(positions, queries, now())
+        try:
+            bits = allowed(filters, snapshot, cache, max((queries[at].deadline for at in in_time), default=-math.inf))
+        except DeadlineExceeded:
+            in_time = []
+        in_time = _in_time(in_time, queries, now())
+        for position in set(positions) - set(in_time):
+            replies[position] = PastDeadline()
+        if in_time:
+            tasks = [_task(queries[position], int(target_rows[position]), snapshot) for position in in_time]
+            results |= zip(in_time, _search(tasks, snapshot, bits, threads), strict=True)
     for position, hits in zip(results, _hits(list(results.values()), snapshot), strict=True):
         replies[position] = hits
     return replies
@@ -102,17 +102,8 @@ def _task(query: Query, row: int, snapshot: Snapshot) -> _Task:
     return _Task(query, codes, -1)  # replaced since its codes were looked up: a row like any other
 
 
-def _bitmap(filters: tuple[Filter, ...], snapshot: Snapshot, bitmaps: Bitmaps) -> Bitmap | None:
-    """Return the visible rows that meet the filters; None: all rows."""
-    if filters in bitmaps:
-        return bitmaps[filters]
-    bits = snapshot.visible
-    if filters:
-        met = bitmap(allowed(filters, snapshot))
-        bits = met if bits is None else met & bits
-    if len(bitmaps) < MAX_BITMAPS:
-        bitmaps[filters] = bits
-    return bits
+def _in_time(positions: Sequence[int], queries: Sequence[Query], moment: float) -> list[int]:
+    return [position for position in positions if queries[position].deadline > moment]
 
 
 def _search(tasks: Sequence[_Task], snapshot: Snapshot, bits: Bitmap | None, threads: int) -> list[_Result]:

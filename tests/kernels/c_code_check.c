@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "key_table.h"
+#include "masks.h"
 #include "search.h"
 
 static uint64_t state = 88172645463325252u;
@@ -157,9 +158,67 @@ static void check_key_table(uint64_t step, int64_t n) {
     free(holder), free(keys);
 }
 
+static int in_bitmap(const uint64_t *bitmap, size_t i) { return (int)(bitmap[i / 64] >> i % 64 & 1); }
+
+/* Conditions on columns: bit i of a bitmap against the definition, and no bit past the last row. */
+static void check_masks(const mk_variant *variant, size_t n) {
+    double *prices = malloc(n * sizeof *prices);
+    int64_t *times = malloc(n * sizeof *times);
+    uint8_t *bytes = malloc(n), *table = malloc(301);
+    uint16_t *shorts = malloc(n * sizeof *shorts);
+    uint32_t *numbers = malloc(n * sizeof *numbers);
+    int32_t *lat = malloc(n * sizeof *lat), *lon = malloc(n * sizeof *lon);
+    uint64_t *out[5];
+    for (int k = 0; k < 5; k++) out[k] = calloc(MK_WORDS(n), 8);
+    size_t few = any() % 2 ? 8 : 100;
+    for (size_t i = 0; i < 300; i++) table[i] = any() % 300 < few;
+    uint32_t wanted[MK_MAX_COMPARED];
+    int count = 0;
+    for (uint32_t i = 0; i < 300; i++)
+        if (table[i] && count++ < MK_MAX_COMPARED) wanted[count - 1] = i;
+    table[300] = 0;
+    mk_set set8 = {table, 256, NULL, 0}, set = {table, 301, count && count <= MK_MAX_COMPARED ? wanted : NULL, count};
+    for (size_t i = 0; i < n; i++) {
+        prices[i] = any() % 9 ? (double)(any() % 100) : 0.0 / 0.0;
+        times[i] = (int64_t)(any() % 100) - 50;
+        bytes[i] = (uint8_t)any(), shorts[i] = (uint16_t)(any() % 301), numbers[i] = (uint32_t)(any() % 310);
+        lat[i] = any() % 9 ? (int32_t)(any() % 1800000001) - 900000000 : INT32_MIN;
+        lon[i] = (int32_t)(any() % 3600000001u - 1800000000u);
+    }
+    mk_box all = {-900000000, 900000000, {-1800000000, 0}, {1800000000, -1}};
+    mk_box some = {-100000000, 200000000, {-300000000, 400000000}, {300000000, 500000000}};
+    mk_circle circle = {all, some, 0, 0, 1, 0.5, 1e-9};
+    variant->within_f64(prices, n, 10, 60, out[0]);
+    variant->within_i64(times, n, -20, 20, out[1]);
+    variant->member_u8(bytes, n, set8, out[2]);
+    variant->member_u16(shorts, n, set, out[3]);
+    variant->member_u32(numbers, n, set, out[4]);
+    uint64_t *unsure = calloc(MK_WORDS(n), 8), *near = calloc(MK_WORDS(n), 8);
+    variant->near(lat, lon, n, &circle, near, unsure);
+    for (size_t i = 0; i < n; i++) {
+        int price = prices[i] >= 10 && prices[i] <= 60;
+        expect(in_bitmap(out[0], i) == price, variant->name, "numbers within", n, 0);
+        expect(in_bitmap(out[1], i) == (times[i] >= -20 && times[i] <= 20), variant->name, "times within", n, 0);
+        expect(in_bitmap(out[2], i) == table[bytes[i]], variant->name, "bytes of a set", n, 0);
+        expect(in_bitmap(out[3], i) == (shorts[i] < 300 && table[shorts[i]]), variant->name, "numbers of a set", n, 0);
+        expect(in_bitmap(out[4], i) == (numbers[i] < 300 && table[numbers[i]]), variant->name, "set of 32 bits", n, 0);
+        /* within 90 degrees of (0, 0): half the globe */
+        int half = lat[i] != INT32_MIN && lon[i] > -900000000 && lon[i] < 900000000;
+        expect(in_bitmap(near, i) == half || in_bitmap(unsure, i), variant->name, "places", n, 0);
+    }
+    for (size_t i = n; i % 64; i++)
+        for (int k = 0; k < 5; k++) expect(!in_bitmap(out[k], i), variant->name, "bits past the last row", n, 0);
+    for (int k = 0; k < 5; k++) free(out[k]);
+    free(unsure), free(near), free(lat), free(lon), free(numbers), free(shorts), free(bytes), free(table);
+    free(times), free(prices);
+}
+
 int main(void) {
     static const size_t sizes[] = {0, 1, 3, 7, 8, 9, 63, 64, 65, 127, 129, 511, 512, 513, 1000, 2048, 5000};
     for (int64_t n = 1; n < 2000; n = 3 * n + 1) check_key_table(1, n), check_key_table((uint64_t)1 << 48, n);
+    for (int v = 0; mk_variants[v]; v++)
+        for (size_t i = 0; mk_variants[v]->runs_here() && i < sizeof sizes / sizeof *sizes; i++)
+            check_masks(mk_variants[v], sizes[i]);
     for (int v = 0; hm_variants[v]; v++) {
         const hm_variant *variant = hm_variants[v];
         if (!variant->runs_here()) continue;

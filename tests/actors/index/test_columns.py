@@ -76,5 +76,17 @@ def test_category_column_finds_the_slots_of_values(batches: list[dict[int, str |
     slots = np.array(list(expected), np.int64)
     assert categories.take(slots) == list(expected.values())
     having = [slot for slot, value in expected.items() if value in wanted]
-    assert slots[categories.rows_with(wanted)[slots]].tolist() == having
-    assert slots[categories.rows_where(lambda value: value in wanted)[slots]].tolist() == having
+    numbers = categories.numbers_of([*wanted, ""])
+    assert numbers.shape == (len({"", *(value or "" for batch in batches for value in batch.values())}),)
+    assert slots[numbers[categories.numbers[slots]]].tolist() == having
+
+
+def test_category_column_of_paths_finds_what_lies_below_a_node_as_it_grows() -> None:
+    column = CategoryColumn(tree=True)
+    for first in (0, 400):
+        paths = [f"All/Part {number % 3}/{number}" for number in range(first, first + 400)]
+        column.put(np.arange(first, first + 400), pa.array(paths))
+        categories = column.view(first + 400)
+        found = np.flatnonzero(categories.numbers_of(["Part 1"])[categories.numbers])
+        assert found.tolist() == [number for number in range(first + 400) if number % 3 == 1]
+    assert CategoryColumn(tree=True).held_bytes < column.held_bytes

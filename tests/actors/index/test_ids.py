@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lookalike.actors.index.ids import MAX_ID_BYTES, IdColumn, Ids
+from lookalike.actors.index.ids import MAX_ID_BYTES, IdColumn, Ids, hashes_of_texts
+from lookalike.kernels import masks
 
 TEXTS = st.text("ab/ü漢", min_size=1, max_size=9) | st.sampled_from(["1/2", "größe/7", "y" * 400])
 
@@ -46,8 +47,15 @@ def test_ids_come_back_as_they_were_put(actions: list[dict[int, tuple[str, str |
         assert view.image_ids(slots) == [held[slot][0] for slot in slots.tolist()]
         assert view.listings(slots).to_pylist() == listings
         for wanted in ([], listings[:2], ["nobody"]):
-            found = view.of_listings(wanted, slots).tolist()
-            assert found == [slot for slot, listing in zip(slots.tolist(), listings, strict=True) if listing in wanted]
+            having = [slot for slot, listing in zip(slots.tolist(), listings, strict=True) if listing in wanted]
+            assert slots[view.have_listings(wanted, slots)].tolist() == having
+            count = len(view.listing_hashes)
+            out, where = (np.zeros(masks.words_for(count), np.uint64) for _ in range(2))
+            masks.add_rows(where, slots)
+            view.find_listings(wanted, slice(0, count), where, out)
+            assert masks.rows_of(out).tolist() == having
+            hashes = hashes_of_texts(wanted)
+            assert set(having) <= set(slots[np.isin(view.listing_hashes[slots], hashes)].tolist())
 
 
 def test_ids_use_the_bytes_of_freed_slots_again() -> None:
@@ -73,3 +81,12 @@ def test_ids_may_have_any_length_up_to_the_limit(length: int) -> None:
     view = column.view(2)
     assert view.image_ids(np.array([0, 1])) == ["i" * length] * 2
     assert view.listings(np.array([0, 1])).to_pylist() == ["l" * length, "i" * length]
+
+
+def test_hashes_of_listings_spread_over_all_values() -> None:
+    for pattern in ("{:09}", "listing {:06} of the seller", "{:09}/1", "x{:05}y"):
+        hashes = hashes_of_texts([pattern.format(number) for number in range(25_600)])
+        for byte in (hashes >> 8, hashes & 255):
+            counts = np.bincount(byte, minlength=256)
+            assert 40 < counts.min() <= counts.max() < 200, pattern
+        assert len(np.unique(hashes)) > 20_000, pattern

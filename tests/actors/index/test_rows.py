@@ -124,6 +124,27 @@ def test_rows_show_each_reader_the_state_that_was_published(actions: list[Any]) 
 
 
 @settings(deadline=None)
+@given(st.lists(BATCHES | st.just("publish"), max_size=20))
+def test_rows_tell_which_slots_were_written_since_an_earlier_snapshot(actions: list[Any]) -> None:
+    rows = make_rows()
+    seen: list[tuple[Snapshot, dict[int, Shown]]] = []
+    for action in actions:
+        if action != "publish":
+            rows.apply(batch_of(action))
+            continue
+        rows.publish()
+        with rows.reading() as snapshot:
+            shown = {int(snapshot.find(np.array([key], np.uint64))[0]): row for key, row in shown_by(snapshot).items()}
+            for earlier, before in seen:
+                written = snapshot.written_since(earlier.generation)
+                assert written is not None
+                assert written.tolist() == sorted(set(written.tolist()))
+                kept = shown.keys() - set(written.tolist())
+                assert {slot: shown[slot] for slot in kept} == {slot: before[slot] for slot in kept}
+            seen.append((snapshot, shown))
+
+
+@settings(deadline=None)
 @given(st.lists(rows_of_batch(), max_size=30), st.lists(st.integers(0, 30), max_size=4))
 def test_rows_do_not_depend_on_how_they_are_cut_into_batches(batch: list[dict[str, Any]], cuts: list[int]) -> None:
     rows = make_rows()
@@ -195,14 +216,15 @@ def test_rows_take_any_number_of_distinct_categories(distinct: int) -> None:
         rows.apply(batch_of(many))
         rows.publish()
         assert shown_by(before) == {key_of("1"): expected_of(row)}
-        assert before.categories("brand").rows_with([f"brand {number}" for number in range(100)]).sum() == 0
+        assert before.categories("brand").numbers_of([f"brand {number}" for number in range(100)]).sum() == 0
     with rows.reading() as snapshot:
         brands = snapshot.categories("brand")
         wanted = [f"brand {number}" for number in range(2, distinct + 2, 7)]
-        found = np.flatnonzero(brands.rows_with(wanted))
+        found = np.flatnonzero(brands.numbers_of(wanted)[brands.numbers])
         assert brands.take(found) == [many[int(image_id) - 2]["brand"] for image_id in snapshot.image_ids(found)]
         assert sorted(brands.take(found)) == sorted(wanted)
-        assert snapshot.categories("colour").rows_where("first".__eq__).all()
+        colours = snapshot.categories("colour")
+        assert colours.numbers_of(["first"])[colours.numbers].all()
 
 
 def test_rows_take_dictionary_columns_and_large_types_as_plain_ones() -> None:

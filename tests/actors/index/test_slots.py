@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lookalike.actors.index.slots import FreeList, Published, VisibleSlots, is_visible, write
+from lookalike.actors.index.slots import FreeList, Published, VisibleSlots, WriteLog, Writes, is_visible, write
 from lookalike.kernels.memory import GrowableRows
 
 
@@ -103,3 +103,36 @@ def test_published_counts_a_reader_out_that_raises() -> None:
         published.swap(Numbered(1 // 0))
     published.swap(Numbered(1))
     assert published.oldest() == 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sets(st.integers(0, 99), max_size=30), max_size=3), max_size=12))
+def test_write_log_tells_what_was_written_since_or_that_it_does_not_know(generations: list[list[set[int]]]) -> None:
+    class SmallLog(WriteLog):
+        _SHARE, _MIN_SLOTS, _MAX_PIECES = 1 / 100, 60, 5
+
+    log = SmallLog()
+    published = [Writes()]
+    for generation, batches in enumerate(generations, start=1):
+        for slots in batches:
+            log.note(np.array(sorted(slots), np.int64), 100)
+        published.append(log.publish(generation, 100))
+        assert log.held_bytes <= 4 * 60
+    for later, writes in enumerate(published):
+        for earlier in range(later + 1):
+            since = writes.since(earlier)
+            written = [slots for batches in generations[earlier:later] for slots in batches]
+            if since is None:
+                assert sum(map(len, written)) > 60 or sum(map(bool, generations[earlier:later])) > 5
+            else:
+                assert since.tolist() == sorted(set().union(*written))
+
+
+def test_write_log_keeps_nothing_of_a_load() -> None:
+    log = WriteLog()
+    for start in range(0, 100_000, 1000):
+        log.note(np.arange(start, start + 1000), start + 1000)
+    assert log.held_bytes < 20_000
+    writes = log.publish(1, 100_000)
+    assert writes.since(0) is None
+    assert writes.since(1) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from lookalike.actors.index.rows import Rows, Snapshot
 from lookalike.actors.placement import cut
 from lookalike.actors.query import wire
+from lookalike.actors.query.bitmap_cache import BitmapCache
 from lookalike.actors.query.filters import AnyOf, Filter, Not, NumberRange, OneOf
 from lookalike.actors.query.merge import Hit, PastDeadline, Reply, ShardHits, candidates_per_shard, merge
 from lookalike.actors.query.message import Kind, kind_of
@@ -201,7 +203,7 @@ def target_rows(image_ids: Sequence[str | None], snapshot: Snapshot) -> NDArray[
 def replies_of(queries: list[Query], rows: Rows, now: float = -math.inf) -> list[Reply]:
     with rows.reading() as snapshot:
         found = target_rows([query.image_id for query in queries], snapshot)
-        return search_batch(queries, found, snapshot, {}, threads=2, now=lambda: now)
+        return search_batch(queries, found, snapshot, BitmapCache(), threads=2, now=lambda: now)
 
 
 def answer(message: bytes, rows: Rows) -> bytes:
@@ -327,3 +329,12 @@ def test_search_batch_leaves_out_queries_past_their_deadline() -> None:
     queries = [Query(SearchOptions(count=1), (1, 1), 30, "4/1", deadline=deadline) for deadline in (1, 2, 3, math.inf)]
     kinds = [type(reply) for reply in replies_of(queries, rows, now=2.0)]
     assert kinds == [PastDeadline, PastDeadline, ShardHits, ShardHits]
+
+
+def test_search_batch_evaluates_no_filter_after_the_deadline() -> None:
+    case = Case(random_rows(30, 3), random_rows(0, 3), [])
+    rows = loaded(case, case.table)
+    options = SearchOptions(count=1, filters=(NumberRange(field="price", gte=0),))
+    late = Query(options, (1, 1), 30, "4/1", deadline=time.monotonic())
+    assert [type(reply) for reply in replies_of([late, replace(late, deadline=math.inf)], rows)] == [ShardHits] * 2
+    assert [type(reply) for reply in replies_of([late], rows)] == [PastDeadline]
