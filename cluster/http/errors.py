@@ -22,6 +22,7 @@ from lookalike.cluster.coordinator.collection import EncoderUnavailableError, Ph
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError, ShardUnavailableError
 from lookalike.cluster.coordinator.search import UnknownImageError
 from lookalike.cluster.coordinator.writes import WriterUnavailableError
+from lookalike.cluster.http.locations import without_locations
 from lookalike.cluster.http.schema import ErrorView
 from lookalike.cluster.http.state import CollectionUnavailableError, UnknownCollectionError
 from lookalike.errors import (
@@ -39,12 +40,16 @@ logger = logging.getLogger(__name__)
 
 
 class Meaning(NamedTuple):
-    """What an error means to a client. ``message`` stands in for the error's own, where that is not for clients."""
+    """What an error means to a client. ``message`` stands in for the error's own, where that is not for clients.
+
+    ``may_name_locations``: its own may name files or buckets, which are taken out of it.
+    """
 
     status: int
     code: str
     field: str | None = None
     message: str | None = None
+    may_name_locations: bool = False
 
 
 INTERNAL = Meaning(500, "internal", message="something went wrong on the server; its log says what")
@@ -58,7 +63,7 @@ MEANINGS: Mapping[type[Exception], Meaning] = {
     UnknownComponentError: Meaning(422, "unknown_component", "weights"),
     UnknownCollectionError: Meaning(404, "unknown_collection", "collection"),
     UnknownImageError: Meaning(404, "unknown_image", "image_id"),
-    PhotoGoneError: Meaning(404, "no_photo", "image_id"),
+    PhotoGoneError: Meaning(404, "no_photo", "image_id", may_name_locations=True),
     OverloadedError: Meaning(503, "overloaded"),
     ShardUnavailableError: Meaning(503, "shard_unavailable"),
     ReplicaLostError: Meaning(503, "shard_unavailable"),
@@ -76,7 +81,7 @@ MEANINGS: Mapping[type[Exception], Meaning] = {
 }
 HTTP_CODES = {400: "malformed_json", 404: "unknown_path", 405: "wrong_method", 413: "too_large", 503: "overloaded"}
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorView} for status in (400, 404, 409, 413, 422, 500, 503, 507)
+    status: {"model": ErrorView} for status in (400, 401, 403, 404, 409, 413, 421, 422, 429, 500, 503, 507)
 }
 
 
@@ -92,9 +97,15 @@ def root_of(error: BaseException) -> BaseException:
     return error
 
 
-def _render(status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
-    headers = {"Retry-After": "1"} if status == 503 else None
+def error_response(
+    status: int, code: str, message: str, field: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Give an error its one shape."""
     return JSONResponse({"error": {"code": code, "message": message, "field": field}}, status, headers)
+
+
+def _render(status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
+    return error_response(status, code, message, field, {"Retry-After": "1"} if status == 503 else None)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
@@ -103,9 +114,10 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
     meaning = meaning_of(root)
     if meaning.status == 500:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    elif meaning.status > 500:
+    elif meaning.status > 500 or meaning.may_name_locations:
         logger.warning("%s %s: %s", request.method, request.url.path, root)
-    return _render(meaning.status, meaning.code, meaning.message or str(root), meaning.field)
+    message = meaning.message or (without_locations(str(root)) if meaning.may_name_locations else str(root))
+    return _render(meaning.status, meaning.code, message, meaning.field)
 
 
 async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -152,7 +152,9 @@ class ShardView(_View):
     kernel_variant: str | None = Field(description="The instruction set that the kernels run.")
     huge_pages: bool | None
     pids: list[int]
-    last_error: str = Field(description="What keeps a replica from following the store; empty: nothing.")
+    last_error: str = Field(
+        description="What keeps a replica from following the store; empty: nothing. Locations are in the log alone."
+    )
     last_error_age_s: float | None
     damaged: DamagedView
 
@@ -164,14 +166,25 @@ class ComponentView(_View):
     weight: float = Field(description="What a differing bit counts unless a search says otherwise.")
 
 
-class CollectionView(_View):
-    """One collection."""
+class CollectionSummaryView(_View):
+    """What whoever searches a collection needs to know of it."""
 
     name: str
     model: str
     short_bits: int
     components: dict[str, ComponentView]
     rows: int
+
+
+class CollectionsView(_View):
+    """The collections that can be searched."""
+
+    collections: list[CollectionSummaryView]
+
+
+class CollectionView(CollectionSummaryView):
+    """One collection."""
+
     shards: list[ShardView]
 
 
