@@ -42,14 +42,14 @@ logger = logging.getLogger(__name__)
 class Meaning(NamedTuple):
     """What an error means to a client. ``message`` stands in for the error's own, where that is not for clients.
 
-    ``may_name_locations``: its own may name files or buckets, which are taken out of it.
+    ``echoes``: its own is made of what the client sent, and goes back as it is. Out of others locations are taken.
     """
 
     status: int
     code: str
     field: str | None = None
     message: str | None = None
-    may_name_locations: bool = False
+    echoes: bool = False
 
 
 INTERNAL = Meaning(500, "internal", message="something went wrong on the server; its log says what")
@@ -60,10 +60,10 @@ _STORE_DOWN = "the store cannot be read or written now; the server's log says wh
 # By class, subclasses included; what is not listed is our own fault.
 MEANINGS: Mapping[type[Exception], Meaning] = {
     UndecodableImage: Meaning(422, "undecodable_image", "image"),
-    UnknownComponentError: Meaning(422, "unknown_component", "weights"),
-    UnknownCollectionError: Meaning(404, "unknown_collection", "collection"),
-    UnknownImageError: Meaning(404, "unknown_image", "image_id"),
-    PhotoGoneError: Meaning(404, "no_photo", "image_id", may_name_locations=True),
+    UnknownComponentError: Meaning(422, "unknown_component", "weights", echoes=True),
+    UnknownCollectionError: Meaning(404, "unknown_collection", "collection", echoes=True),
+    UnknownImageError: Meaning(404, "unknown_image", "image_id", echoes=True),
+    PhotoGoneError: Meaning(404, "no_photo", "image_id"),
     OverloadedError: Meaning(503, "overloaded"),
     ShardUnavailableError: Meaning(503, "shard_unavailable"),
     ReplicaLostError: Meaning(503, "shard_unavailable"),
@@ -114,9 +114,9 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
     meaning = meaning_of(root)
     if meaning.status == 500:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    elif meaning.status > 500 or meaning.may_name_locations:
+    message = meaning.message or (str(root) if meaning.echoes else without_locations(str(root)))
+    if meaning.status > 500 or (meaning.status < 500 and message != str(root)):
         logger.warning("%s %s: %s", request.method, request.url.path, root)
-    message = meaning.message or (without_locations(str(root)) if meaning.may_name_locations else str(root))
     return _render(meaning.status, meaning.code, message, meaning.field)
 
 
