@@ -31,14 +31,19 @@ class AccessSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    keys: tuple[ApiKey, ...] = Field((), description="Those of the environment.")
-    keys_file: str | None = Field(None, description="A file of keys on this machine, which may change at any time.")
-    anonymous: Literal["none", "read", "write", "admin"] | None = Field(
-        None, description="The role of requests without a key; if not given, admin on loopback without keys, else none."
+    keys: tuple[ApiKey, ...] = Field(default=(), description="Those of the environment.")
+    keys_file: str | None = Field(
+        default=None, description="A file of keys on this machine, which may change at any time."
     )
-    anonymous_limit: RateLimit | None = Field(None, description="Of all requests without a key together.")
-    allowed_hosts: tuple[str, ...] = Field((), description="Names under which it is reached, beside its own.")
-    audit_log: str | None = Field(None, description="A file on this machine to which a line is added for every write.")
+    anonymous: Literal["none", "read", "write", "admin"] | None = Field(
+        default=None,
+        description="The role of requests without a key; if not given, admin on loopback without keys, else none.",
+    )
+    anonymous_limit: RateLimit | None = Field(default=None, description="Of all requests without a key together.")
+    allowed_hosts: tuple[str, ...] = Field(default=(), description="Names under which it is reached, beside its own.")
+    audit_log: str | None = Field(
+        default=None, description="A file on this machine to which a line is added for every write."
+    )
 
     @field_validator("allowed_hosts")
     @classmethod

@@ -10,7 +10,7 @@ from lookalike.storage import Location
 # spaces, so what is not surely the sentence is left out as well.
 _LOCATION = re.compile(
     r"""(["'])(?:\w+://|/)(?:(?!\1).)*\1"""
-    r"""|(?:\b(?:s3|https?|file)://|(?<![\w.:/~-])/+(?=\S)).*?(?=[:;,]\s|\s(?:is|has|was|holds)\s|$)""",
+    r"""|(?:\b(?:s3|https?|file)://|(?<![\w.:/~-])/+(?=[^\s/])).*?(?=[:;,]\s|\s(?:is|has|was|holds)\s|$)""",
     re.MULTILINE,
 )
 

@@ -72,16 +72,16 @@ def guarded(store: Path, ids: list[str], tmp_path_factory: pytest.TempPathFactor
 def test_guarded_server_lets_in_by_role(guarded: Guarded) -> None:
     search = {"json": {"image_id": guarded.ids[0]}}
     body = {"json": {"image": base64.b64encode(small_png(16)).decode()}}
-    for method, path, options, least in (
+    routes: list[tuple[str, str, dict[str, Any], str]] = [
         ("POST", "/v1/collections/default/search", search, "read"),
         ("GET", "/v1/collections", {}, "read"),
         ("PUT", "/v1/collections/default/images/guarded", body, "write"),
         ("DELETE", "/v1/collections/default/images/guarded", {}, "write"),
         ("GET", "/v1/status", {}, "admin"),
-    ):
+    ]
+    for method, path, options, least in routes:
         assert guarded.request(method, path, **options).status_code == 401
-        refused = {"read": [], "write": ["read"], "admin": ["read", "write"]}[least]
-        for role in refused:
+        for role in {"read": [], "write": ["read"], "admin": ["read", "write"]}[least]:
             assert guarded.request(method, path, guarded.keys[role], **options).status_code == 403
         assert guarded.request(method, path, guarded.keys[least], **options).status_code == 200
     for path in ("/healthz", "/readyz"):

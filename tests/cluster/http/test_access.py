@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
 from starlette.types import Message
 from support.asgi import AsgiClient, client_of
 from support.collections import Served, photo
@@ -30,6 +28,7 @@ from lookalike.cluster.page.routes import OPEN_PATHS
 from lookalike.errors import LookalikeError
 
 KEYS = {role: f"{role.title}{'0123456789abcdef' * 3}" for role in (Role.READ, Role.WRITE, Role.ADMIN)}
+ALL_KEYS = keys_from_environment(",".join(f"{role.title}:{role.title}:{key}" for role, key in KEYS.items()))
 URL = "/v1/collections/default"
 IMAGE = base64.b64encode(photo()).decode()
 # Each route of the app: what to send to it, and the role that it needs. One that is new must be added here.
@@ -41,14 +40,14 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, Any], Role]] = {
     ("POST", "/v1/collections/{collection}/search"): (f"{URL}/search", {"json": {"image_id": "a"}}, Role.READ),
     ("POST", "/v1/collections/{collection}/search/image"): (f"{URL}/search/image", {"content": photo()}, Role.READ),
     ("POST", "/v1/collections/{collection}/encode"): (f"{URL}/encode", {"content": photo()}, Role.READ),
-    ("GET", "/v1/collections/{collection}/images/{image_id:id}"): (f"{URL}/images/a", {}, Role.READ),
-    ("GET", "/v1/collections/{collection}/images/{image_id:id}/photo"): (f"{URL}/images/a/photo", {}, Role.READ),
-    ("PUT", "/v1/collections/{collection}/images/{image_id:id}"): (
+    ("GET", "/v1/collections/{collection}/images/{image_id}"): (f"{URL}/images/a", {}, Role.READ),
+    ("GET", "/v1/collections/{collection}/images/{image_id}/photo"): (f"{URL}/images/a/photo", {}, Role.READ),
+    ("PUT", "/v1/collections/{collection}/images/{image_id}"): (
         f"{URL}/images/new",
         {"json": {"image": IMAGE}},
         Role.WRITE,
     ),
-    ("DELETE", "/v1/collections/{collection}/images/{image_id:id}"): (f"{URL}/images/new", {}, Role.WRITE),
+    ("DELETE", "/v1/collections/{collection}/images/{image_id}"): (f"{URL}/images/new", {}, Role.WRITE),
     ("GET", "/openapi.json"): ("/openapi.json", {}, Role.READ),
     **{("GET", path): (path, {}, Role.NONE) for path in OPEN_PATHS},
 }
@@ -64,6 +63,7 @@ def quiet_audit() -> Iterator[None]:
     yield
     for handler in list(audit_logger.handlers):
         audit_logger.removeHandler(handler)
+        handler.close()
     audit_logger.propagate = True
 
 
@@ -75,8 +75,7 @@ def client(served: Served, **access: Any) -> Any:
 
 @pytest.fixture
 def http(served: Served) -> Iterator[AsgiClient]:
-    keys = keys_from_environment(",".join(f"{role.title}:{role.title}:{key}" for role, key in KEYS.items()))
-    with client(served, keys=keys) as connected:
+    with client(served, keys=ALL_KEYS) as connected:
         yield connected
 
 
@@ -99,14 +98,9 @@ def code_of(answer: httpx.Response) -> str:
 
 
 def test_routes_table_has_every_route_of_the_app(served: Served) -> None:
-    app = create_app(served.state)
-    routes = {
-        (method, route.path)
-        for route in app.routes
-        for method in (getattr(route, "methods", None) or {"*"}) - {"HEAD"}
-        if isinstance(route, APIRoute) or hasattr(route, "path")
-    }
-    assert routes == ROUTES.keys()
+    paths = create_app(served.state).openapi()["paths"]
+    described = {(method.upper(), path) for path, operations in paths.items() for method in operations}
+    assert described | {("GET", path) for path in (*OPEN_PATHS, "/openapi.json")} == ROUTES.keys()
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -228,7 +222,7 @@ def test_access_has_no_cors(open_http: AsgiClient, http: AsgiClient) -> None:
         for method, path in (("OPTIONS", f"{URL}/images/a"), ("GET", "/v1/collections"), ("GET", "/healthz")):
             answer = one.request(method, path, headers=asked | bearer(Role.ADMIN))
             assert not [name for name in answer.headers if name.startswith("access-control-")]
-            assert method != "OPTIONS" or answer.status_code == 405
+            assert method != "OPTIONS" or answer.status_code in (403, 405)
 
 
 def test_access_closes_websockets(served: Served) -> None:
@@ -283,17 +277,16 @@ def test_access_answers_a_refusal_without_waiting_for_the_body(served: Served) -
 
 
 def test_access_records_writes_that_came_in_and_those_of_keys_whose_role_is_too_low(
-    http: AsgiClient, caplog: pytest.LogCaptureFixture
+    served: Served, tmp_path: Path
 ) -> None:
-    audit_logger.propagate = True
-    with caplog.at_level(logging.INFO, "lookalike.audit"):
+    with client(served, keys=ALL_KEYS, audit_log=str(tmp_path / "log")) as http:
         http.put(f"{URL}/images/x", json={"image": IMAGE}, headers=bearer(Role.WRITE))
         http.delete(f"{URL}/images/x", headers=bearer(Role.READ))
         http.delete(f"{URL}/images/x", headers=bearer(Role.ADMIN))
         http.delete(f"{URL}/images/x", headers={"X-API-Key": "unknown"})
         http.delete(f"{URL}/images/x")
         http.get(f"{URL}/images/x", headers=bearer(Role.WRITE))
-    lines = [json.loads(record.message) for record in caplog.records if record.name == "lookalike.audit"]
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [(line["key"], line["method"], line["status"]) for line in lines] == [
         ("write", "PUT", 200),
         ("read", "DELETE", 403),
