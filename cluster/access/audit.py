@@ -30,7 +30,7 @@ class _AuditFile(logging.handlers.WatchedFileHandler):
 
     def __init__(self, file: Location) -> None:
         self._location = file
-        super().__init__(file.path, encoding="utf-8")
+        super().__init__(file.path, encoding="utf-8", delay=True)
 
     def _open(self) -> TextIOWrapper:
         return cast(TextIOWrapper, private.open_to_append(self._location))
@@ -38,18 +38,12 @@ class _AuditFile(logging.handlers.WatchedFileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             super().emit(record)
-        except LookalikeError:  # it was moved, and cannot be made again
+        except LookalikeError:  # it cannot be opened
             self.handleError(record)
 
 
 def start_audit(file: Location | None) -> None:
-    """Print the lines of this process, and append them to ``file``.
-
-    Raises
-    ------
-    StorageUnavailable
-        The file cannot be opened.
-    """
+    """Print the lines of this process, and append them to ``file``."""
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if file is not None:
         handlers.append(_AuditFile(file))

@@ -43,15 +43,23 @@ class KeyRing:
         were read last go on, and the log says so.
     clock : callable
         Seconds.
+    must_read : bool
+        Whether the file must be there and whole at the start. If not, and it is not, none of its keys is known yet:
+        for a process that is started again while the server runs.
 
     Raises
     ------
     NotFound, StorageUnavailable, BadKeys
-        At the start the file must be there, and whole.
+        ``must_read``, and the file could not be read.
     """
 
     def __init__(
-        self, keys: Sequence[ApiKey], file: Location | None, clock: Callable[[], float] = time.monotonic
+        self,
+        keys: Sequence[ApiKey],
+        file: Location | None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        must_read: bool = True,
     ) -> None:
         self._fixed = keys
         self._file = file
@@ -63,7 +71,7 @@ class KeyRing:
         self._callers: dict[bytes, Caller] = {}
         self._take(())
         if file is not None:
-            self._read(file)
+            (self._read if must_read else self._look)(file)
 
     def find(self, key: str) -> Caller | None:
         """Who has this key; None: nobody."""

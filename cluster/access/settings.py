@@ -55,16 +55,11 @@ class AccessSettings(BaseModel):
         """Where writes are recorded, beside the log."""
         return None if self.audit_log is None else Location.parse(self.audit_log)
 
-    def key_ring(self) -> KeyRing | None:
-        """Read the keys; None: there are to be none.
-
-        Raises
-        ------
-        NotFound, StorageUnavailable, BadKeys
-        """
+    def key_ring(self, *, must_read: bool = True) -> KeyRing | None:
+        """Read the keys, see ``KeyRing``; None: there are to be none."""
         if self.keys_file is None:
             return KeyRing(self.keys, None) if self.keys else None
-        return KeyRing(self.keys, Location.parse(self.keys_file))
+        return KeyRing(self.keys, Location.parse(self.keys_file), must_read=must_read)
 
     def anonymous_caller(self, host: str) -> Caller:
         """What requests without a key may do, of a server that listens on ``host``.

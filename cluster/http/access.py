@@ -147,17 +147,16 @@ class Access:
 
 
 def protected(app: ASGIApp, settings: Settings) -> Access:
-    """Put access control around an app, and begin to record writes.
+    """Put access control around an app, and begin to record writes, by settings that were checked.
 
-    Raises
-    ------
-    UnprotectedServer, NotFound, StorageUnavailable, BadKeys
+    Serve starts the process of the app again where it ended. A file of keys or a log that is broken by then must not
+    keep it from starting: it refuses keys that it cannot know, and reports lines that it cannot write.
     """
     access = settings.access
     start_audit(access.audit_file)
     return Access(
         app,
-        access.key_ring(),
+        access.key_ring(must_read=False),
         access.anonymous_caller(settings.host),
         host_policy(settings.host, access.allowed_hosts),
         OPEN_PATHS,

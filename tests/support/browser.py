@@ -55,4 +55,5 @@ def watched_page(browser: Browser, url: str) -> Iterator[Page]:
     page.on("request", note_foreign)
     yield page
     context.close()
-    assert [error for error in errors if not REFUSED.match(error)] == []
+    unexpected = [error for error in errors if not REFUSED.match(error)]
+    assert not unexpected, unexpected

@@ -102,6 +102,18 @@ def test_ring_starts_with_a_whole_file_or_not_at_all(file: Location) -> None:
         KeyRing((), file)
 
 
+def test_ring_of_a_process_that_is_started_again_refuses_what_it_cannot_know(file: Location) -> None:
+    clock = Clock()
+    file.path.write_bytes(b"{")
+    file.path.chmod(0o600)
+    ring = KeyRing(keys_from_environment(f"ops:admin:{KEY}"), file, clock, must_read=False)
+    assert (ring.find(new_key()), ring.find(KEY) is None) == (None, False)
+    file.path.write_bytes(b"")
+    key = add_key(file, "shop", "read", None)
+    clock.now = LOOK_S
+    assert ring.find(key) is not None
+
+
 def test_ring_keeps_the_bucket_of_a_key_while_others_change(file: Location) -> None:
     clock = Clock()
     key = add_key(file, "shop", "read", RateLimit(rate=0.001, burst=2))
