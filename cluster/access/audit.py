@@ -55,12 +55,13 @@ def start_audit(file: Location | None) -> None:
 
 
 async def audited(forward: Forward, scope: Scope, receive: Receive, send: Send, key: str | None) -> None:
-    """Let a write be answered, and record it. ``status`` is null where the client went away before its answer.
+    """Let a write be answered, and record it before the client hears of it.
 
-    A line that cannot be written is reported by ``logging`` on the standard error, and the write stands.
+    ``status`` is null where no answer was begun: the client went away, and the write may be done or not. A line that
+    cannot be written is reported by ``logging`` on the standard error, and the write stands.
     """
     body_bytes = 0
-    status: int | None = None
+    recorded = False
 
     async def counting() -> Message:
         nonlocal body_bytes
@@ -69,22 +70,28 @@ async def audited(forward: Forward, scope: Scope, receive: Receive, send: Send, 
         return message
 
     async def noting(message: Message) -> None:
-        nonlocal status
+        nonlocal recorded
         if message["type"] == "http.response.start":
-            status = message["status"]
+            recorded = True
+            _record(scope, key, message["status"], body_bytes)
         await send(message)
 
     try:
         await forward(scope, counting, noting)
     finally:
-        collection, image_id = image_of(scope["path"]) or (None, None)
-        line = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "key": key,
-            "method": scope["method"],
-            "collection": collection,
-            "image_id": image_id,
-            "status": status,
-            "bytes": body_bytes,
-        }
-        logger.info("%s", json.dumps(line))
+        if not recorded:
+            _record(scope, key, None, body_bytes)
+
+
+def _record(scope: Scope, key: str | None, status: int | None, body_bytes: int) -> None:
+    collection, image_id = image_of(scope["path"]) or (None, None)
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "key": key,
+        "method": scope["method"],
+        "collection": collection,
+        "image_id": image_id,
+        "status": status,
+        "bytes": body_bytes,
+    }
+    logger.info("%s", json.dumps(line))

@@ -55,7 +55,7 @@ _NO_KEY = Refusal(
 _UNKNOWN_KEY = Refusal(
     401, "unknown_key", "this API key is not known", {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}
 )
-_CROSS_ORIGIN = Refusal(403, "cross_origin", "a page of another site may send nothing here but what reads with a key")
+_CROSS_ORIGIN = Refusal(403, "cross_origin", "a page of another site may not send this without a key")
 
 
 class Access:
@@ -180,7 +180,7 @@ def _role_refusal(caller: Caller, needed: Role) -> Refusal:
 
 def _too_many(wait_s: float) -> Refusal:
     headers = {"Retry-After": str(math.ceil(wait_s))}
-    return Refusal(429, "rate_limited", "too many requests of this key; see Retry-After", headers)
+    return Refusal(429, "rate_limited", "too many requests; see Retry-After", headers)
 
 
 def _refusing(refusal: Refusal) -> ASGIApp:

@@ -184,6 +184,8 @@ def give_key(page: Page, key: str) -> None:
 def test_page_asks_for_a_key_and_works_with_it(page: Page, guarded: Guarded) -> None:
     page.goto(f"{guarded.url}/?id={guarded.ids[4]}&count=30")
     expect(page.locator("#key-reason")).to_have_text("This server wants an API key.")
+    give_key(page, "schlüssel")  # which no header can carry: the browser says so
+    assert page.eval_on_selector("[name=key]", "field => !field.checkValidity()")
     give_key(page, "lk_wrong")
     expect(page.locator("#key-reason")).to_have_text("this API key is not known")
     give_key(page, guarded.keys["read"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,13 @@ async def _is_cancelled(_: Scope, receive: Receive, __: Send) -> None:
     raise asyncio.CancelledError
 
 
-def write(path: str, app: Any = _reads_all_and_answers, key: str | None = "shop", body: tuple[bytes, ...] = ()) -> None:
+def write(
+    path: str,
+    app: Any = _reads_all_and_answers,
+    key: str | None = "shop",
+    body: tuple[bytes, ...] = (),
+    on_answer: Callable[[], None] | None = None,
+) -> None:
     parts = [*body, b""]
     messages: list[Message] = [
         {"type": "http.request", "body": part, "more_body": number < len(parts)} for number, part in enumerate(parts, 1)
@@ -49,7 +55,8 @@ def write(path: str, app: Any = _reads_all_and_answers, key: str | None = "shop"
         return messages.pop(0)
 
     async def send(_: Message) -> None:
-        pass
+        if on_answer is not None:
+            on_answer()
 
     scope = {"type": "http", "method": "PUT", "path": path}
     asyncio.run(audit.audited(app, scope, receive, send, key))
@@ -76,6 +83,12 @@ def test_audit_has_a_line_for_each_write(log: Path) -> None:
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
+def test_audit_line_is_there_before_the_client_hears_of_the_write(log: Path) -> None:
+    seen: list[int] = []
+    write("/v1/collections/shoes/images/1", on_answer=lambda: seen.append(len(lines(log))))
+    assert seen == [1, 1]
+
+
 def test_audit_has_a_line_for_a_write_whose_client_went_away(log: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         write("/v1/collections/shoes/images/1", _is_cancelled)
@@ -85,7 +98,7 @@ def test_audit_has_a_line_for_a_write_whose_client_went_away(log: Path) -> None:
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(exclude_categories=()), min_size=1))
 def test_audit_line_holds_whatever_an_id_holds_and_is_one(log: Path, image_id: str) -> None:
-    before = log.read_bytes()
+    before = log.read_bytes() if log.exists() else b""
     write(f"/v1/collections/default/images/{image_id}")
     added = log.read_bytes()[len(before) :]
     assert added.isascii()
@@ -106,10 +119,13 @@ def test_audit_goes_on_in_a_new_file_after_the_log_was_rotated(log: Path, tmp_pa
 def test_audit_that_cannot_be_written_stops_no_write(
     log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log.unlink()
-    log.mkdir()  # where the file should be made anew
-    write("/v1/collections/default/images/1")
-    assert "Logging error" in capsys.readouterr().err
-    log.rmdir()
+    for is_open_before in (False, True):
+        if is_open_before:
+            write("/v1/collections/default/images/0")
+            log.unlink()
+        log.mkdir()
+        write("/v1/collections/default/images/1")
+        assert "Logging error" in capsys.readouterr().err
+        log.rmdir()
     write("/v1/collections/default/images/2")
     assert [line["image_id"] for line in lines(log)] == ["2"]

@@ -70,7 +70,7 @@ def test_help_describes_every_command_and_option(path: tuple[str, ...]) -> None:
         (("serve", "--store", "x", "--port", "99999"), 2, "65535"),
         (("search", "x", "--count", "0"), 2, "1<=x<=1000"),
         (("search", "x", "--url", "localhost:8000"), 2, "http://host:port"),
-        (("serve", "--store", "x", "--anonymous-limit", "0"), 2, "RATE[:BURST]"),
+        (("serve", "--store", "x", "--anonymous-limit", "0"), 2, "RATE or RATE:BURST"),
         (("serve", "--store", "x", "--allowed-host", "http://shop"), 2, "without port"),
         (("serve", "--store", "x", "--host", "0.0.0.0"), 1, "--anonymous read, write or admin"),
         (("demo", "--host", "0.0.0.0"), 1, "--anonymous read, write or admin"),
