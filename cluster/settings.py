@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 
+from lookalike.cluster.access.settings import AccessSettings
 from lookalike.storage import Location
 
 # A photo of 25 MB is 34 MB in base64; the rest is room for the other fields.
@@ -16,7 +17,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     store: str = Field(description="The store's root: a folder, or s3://bucket/prefix.")
-    host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback, put your own proxy before it.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535)
     shards: PositiveInt | None = Field(None, description="Per collection; one per node if not given.")
     replicas: PositiveInt | None = Field(None, description="Copies of each shard; 1 if not given.")
@@ -28,6 +29,7 @@ class Settings(BaseModel):
     photo_redirects: bool = Field(
         False, description="Send clients to a photo's own URL where it has one, rather than read and send the photo."
     )
+    access: AccessSettings = Field(AccessSettings(), description="Who may do what.")
 
     @field_validator("store", mode="before")
     @classmethod

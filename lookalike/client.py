@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -163,6 +164,16 @@ class CollectionStatus(TypedDict):
     shards: list[ShardStatus]
 
 
+class CollectionSummary(TypedDict):
+    """What whoever searches a collection needs to know of it."""
+
+    name: str
+    model: str
+    short_bits: int
+    components: dict[str, Component]
+    rows: int
+
+
 class Status(TypedDict):
     """The whole server."""
 
@@ -181,24 +192,33 @@ class Client:
     collection : str
     timeout_s : float
         How long to wait for the server between two parts of its answer.
+    key : str, optional
+        An API key. Over plain ``http://`` whoever can read the connection can read it.
 
     Raises
     ------
     ValueError
-        The URL is not one of a web server.
+        The URL is not one of a web server, or the key is none.
     ClientError
         By every method: the server refused, failed, or cannot be reached. The message is the server's own.
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, collection: str = "default", timeout_s: float = DEFAULT_TIMEOUT_S
+        self,
+        url: str = DEFAULT_URL,
+        collection: str = "default",
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        key: str | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(f"a server's URL is http://host:port, not {url!r}")
+        if key is not None and not re.fullmatch(r"[!-~]+", key):
+            raise ValueError("an API key has letters, digits and punctuation alone, no spaces")  # and no word of it
         self.url = url.rstrip("/")
         self.collection = collection
         self.timeout_s = timeout_s
+        self._key = key
 
     def search(self, image_id: str, **options: Unpack[SearchOptions]) -> Answer:
         """Find the images most like a stored one."""
@@ -231,8 +251,12 @@ class Client:
         """Remove an image."""
         return cast(Written, self._json("DELETE", self._image_path(image_id)))
 
+    def collections(self) -> list[CollectionSummary]:
+        """Show which collections can be searched."""
+        return cast(list[CollectionSummary], cast(dict[str, Any], self._json("GET", "/v1/collections"))["collections"])
+
     def status(self) -> Status:
-        """Show what the server holds: all its collections."""
+        """Show the whole server, shard by shard. Where there are keys, it needs one of the role admin."""
         return cast(Status, self._json("GET", "/v1/status"))
 
     def _path(self, rest: str) -> str:
@@ -258,6 +282,8 @@ class Client:
             headers["Content-Type"] = "application/json"
             body = json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, body, headers, method=method)  # noqa: S310 - see __init__
+        if self._key is not None:  # not to where a photo's answer may redirect us: that is another server
+            request.add_unredirected_header("Authorization", f"Bearer {self._key}")
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:  # noqa: S310
                 content: bytes = answer.read()

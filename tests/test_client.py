@@ -145,6 +145,30 @@ def test_client_refuses_what_is_no_web_address(url: str) -> None:
         Client(url)
 
 
+def test_client_sends_its_key_with_every_request_and_to_no_other_server(server: Replies) -> None:
+    server.answer({"collections": []})
+    client = Client(server.url, key="lk_secret")
+    for call in (client.status, client.collections, lambda: client.put("a", b"x"), lambda: client.search_photo(b"x")):
+        call()
+        assert _last(server).authorization == "Bearer lk_secret"
+    Client(server.url).status()
+    assert _last(server).authorization is None
+    with replying() as other:  # a photo may be on S3: the answer leads there
+        server.status, server.location = 307, f"{other.url}/photo"
+        try:
+            client.photo("a")
+        finally:
+            server.location = ""
+        assert [(one.path, one.authorization) for one in other.received] == [("/photo", None)]
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\r\nHost: x", "ä", "a\0"])
+def test_client_refuses_a_key_that_is_none_without_showing_it(key: str) -> None:
+    with pytest.raises(ValueError, match="an API key has") as refused:
+        Client("http://localhost", key=key)
+    assert not key or key not in str(refused.value).replace("an API key", "")
+
+
 def test_client_imports_the_standard_library_alone() -> None:
     code = f"import sys, lookalike.client; print({HEAVY} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
@@ -163,6 +187,7 @@ def test_client_url_may_have_a_path(server: Replies) -> None:
         ("PhotoCodes", schema.CodesView),
         ("StoredImage", schema.StoredImage),
         ("Written", schema.WriteView),
+        ("CollectionSummary", schema.CollectionSummaryView),
         ("SearchOptions", QueryOptions),
     ],
 )

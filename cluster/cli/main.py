@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from lookalike import __version__
-from lookalike.cluster.cli import catalogue, model, query, serve, store
+from lookalike.cluster.cli import catalogue, keys, model, query, serve, store
 from lookalike.errors import LookalikeError
 
 
@@ -44,6 +44,7 @@ for _command in (
     catalogue.sample,
     catalogue.encode,
     serve.serve,
+    keys.keys,
     query.search,
     query.status,
     model.model,

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from lookalike.client import Answer, Client, CollectionStatus, Status
-from lookalike.cluster.cli.options import AS_JSON, COLLECTION, URL
+from lookalike.cluster.cli.options import AS_JSON, COLLECTION, KEY, URL
 
 HIT_HEADER = ("similarity", "distance", "image", "group")
 STATUS_HEADER = ("collection", "model", "images", "shards", "kernel variant")
@@ -21,10 +21,11 @@ STATUS_HEADER = ("collection", "model", "images", "shards", "kernel variant")
 @click.option("--count", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many hits.")
 @COLLECTION
 @URL
+@KEY
 @AS_JSON
-def search(query: str, count: int, collection: str, url: str, as_json: bool) -> None:
+def search(query: str, count: int, collection: str, url: str, key: str | None, as_json: bool) -> None:
     """Find the images most like QUERY: a photo's file, or the id of a stored image. Needs a running server."""
-    client = _client(url, collection)
+    client = _client(url, key, collection)
     photo = Path(query)
     if photo.is_file():
         answer = client.search_photo(photo.read_bytes(), count=count)
@@ -38,10 +39,11 @@ def search(query: str, count: int, collection: str, url: str, as_json: bool) -> 
 
 @click.command()
 @URL
+@KEY
 @AS_JSON
-def status(url: str, as_json: bool) -> None:
-    """Show what a running server holds."""
-    answer = _client(url).status()
+def status(url: str, key: str | None, as_json: bool) -> None:
+    """Show what a running server holds. Needs a key of the role admin where there are keys."""
+    answer = _client(url, key).status()
     if as_json:
         click.echo(json.dumps(answer))
     else:
@@ -58,11 +60,11 @@ def bits(distance: float) -> str:
     return f"{distance:.2f}".rstrip("0").rstrip(".")
 
 
-def _client(url: str, collection: str = "default") -> Client:
+def _client(url: str, key: str | None, collection: str = "default") -> Client:
     try:
-        return Client(url, collection)
+        return Client(url, collection, key=key or None)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--url") from error
+        raise click.BadParameter(str(error), param_hint="--url or --key") from error
 
 
 def _print_answer(answer: Answer) -> None:

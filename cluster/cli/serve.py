@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import ValidationError
 
+from lookalike.cluster.cli.access import access_options
 from lookalike.cluster.cli.options import HOST, PATH, PORT, STORE
+
+if TYPE_CHECKING:
+    from lookalike.cluster.settings import Settings
 
 
 @click.command()
@@ -20,18 +24,20 @@ from lookalike.cluster.cli.options import HOST, PATH, PORT, STORE
 @HOST
 @PORT
 @click.option("--images", default=1200, show_default=True, type=click.IntRange(2), help="Of the drawn sample.")
-def demo(photos: Path | None, store: Path, host: str, port: int, images: int) -> None:
+@access_options
+def demo(photos: Path | None, store: Path, host: str, port: int, images: int, access: dict[str, Any]) -> None:
     """Encode PHOTOS (a folder, CSV or Parquet; a drawn sample if not given), serve them, print the page's address."""
     from lookalike.cluster.deploy.demo import sample_folder, store_folder
     from lookalike.cluster.deploy.local import check_port
 
+    _settings(store=store, host=host, port=port, access=access).access.check(host)
     check_port(host, port)
     if photos is None:
         photos = sample_folder(store, images)
         _run("sample", str(photos), "--images", str(images))
     root = store_folder(store, photos)
     _run("encode", str(photos), "--store", str(root))  # a process of its own: TensorFlow's memory goes with it
-    _serve(store=root, host=host, port=port)
+    _serve(store=root, host=host, port=port, access=access)
 
 
 @click.command()
@@ -42,19 +48,29 @@ def demo(photos: Path | None, store: Path, host: str, port: int, images: int) ->
 @click.option("--replicas", type=click.IntRange(1), help="Copies of each shard [default: 1].")
 @click.option("--photo-redirects", is_flag=True, help="Send clients to a photo's own URL where it has one.")
 @click.option("--candidates-per-hit", default=256, show_default=True, type=click.IntRange(1), help="For phase one.")
+@access_options
 def serve(**settings: Any) -> None:
-    """Serve every collection of a store, until Ctrl-C."""
+    """Serve every collection of a store, until Ctrl-C.
+
+    Beyond loopback it wants API keys, or to be told by --anonymous what everybody may do.
+    """
     _serve(**settings)
+
+
+def _settings(**values: Any) -> Settings:
+    from lookalike.cluster.settings import Settings
+
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise click.UsageError(wrong) from error
 
 
 def _serve(**values: Any) -> None:
     from lookalike.cluster.deploy.local import serving, wait_while_ray_runs
-    from lookalike.cluster.settings import Settings
 
-    try:
-        settings = Settings(**values)
-    except ValidationError as error:
-        raise click.UsageError("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
+    settings = _settings(**values)
     for signum in (signal.SIGINT, signal.SIGTERM):  # a shell script's background jobs ignore SIGINT by default
         signal.signal(signum, signal.default_int_handler)
     click.echo("starting Ray and Serve (about half a minute) ...", err=True)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import random
+import secrets
 import socket
 import tempfile
 import time
@@ -133,6 +134,7 @@ def serving(settings: Settings) -> Iterator[str]:
 
     Starts a Ray of its own on loopback, with token authentication; stops it, and only it, at the end.
     """
+    settings.access.check(settings.host)
     opened, unavailable = open_collections(settings.root)
     check_port(settings.host, settings.port)
     for collection in opened.values():
@@ -262,6 +264,8 @@ def _environment(scratch: Path, ports: range) -> dict[str, str]:
     metrics, stats, proxy_http, proxy_grpc, *replicas = ports
     return {
         "RAY_AUTH_MODE": "token",
+        # Else Ray would make one for all servers of this user, and leave it in a file that everybody may read.
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         # What is larger goes through the object store, which triples a call's CPU: 20 queries have 100 KB of replies,

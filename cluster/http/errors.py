@@ -24,6 +24,7 @@ from lookalike.cluster.coordinator.collection import EncoderUnavailableError, Ph
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError, ShardUnavailableError
 from lookalike.cluster.coordinator.search import UnknownImageError
 from lookalike.cluster.coordinator.writes import WriterUnavailableError
+from lookalike.cluster.http.locations import without_locations
 from lookalike.cluster.http.schema import ErrorView
 from lookalike.cluster.http.state import CollectionUnavailableError, UnknownCollectionError
 from lookalike.errors import (
@@ -41,12 +42,16 @@ logger = logging.getLogger(__name__)
 
 
 class Meaning(NamedTuple):
-    """What an error means to a client. ``message`` stands in for the error's own, where that is not for clients."""
+    """What an error means to a client. ``message`` stands in for the error's own, where that is not for clients.
+
+    ``echoes``: its own is made of what the client sent, and goes back as it is. Out of others locations are taken.
+    """
 
     status: int
     code: str
     field: str | None = None
     message: str | None = None
+    echoes: bool = False
 
 
 INTERNAL = Meaning(500, "internal", message="something went wrong on the server; its log says what")
@@ -57,9 +62,9 @@ _STORE_DOWN = "the store cannot be read or written now; the server's log says wh
 # By class, subclasses included; what is not listed is our own fault.
 MEANINGS: Mapping[type[Exception], Meaning] = {
     UndecodableImage: Meaning(422, "undecodable_image", "image"),
-    UnknownComponentError: Meaning(422, "unknown_component", "weights"),
-    UnknownCollectionError: Meaning(404, "unknown_collection", "collection"),
-    UnknownImageError: Meaning(404, "unknown_image", "image_id"),
+    UnknownComponentError: Meaning(422, "unknown_component", "weights", echoes=True),
+    UnknownCollectionError: Meaning(404, "unknown_collection", "collection", echoes=True),
+    UnknownImageError: Meaning(404, "unknown_image", "image_id", echoes=True),
     PhotoGoneError: Meaning(404, "no_photo", "image_id"),
     OverloadedError: Meaning(503, "overloaded"),
     DeadlineExceeded: Meaning(503, "deadline_exceeded"),
@@ -80,7 +85,7 @@ MEANINGS: Mapping[type[Exception], Meaning] = {
 }
 HTTP_CODES = {400: "malformed_json", 404: "unknown_path", 405: "wrong_method", 413: "too_large", 503: "overloaded"}
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorView} for status in (400, 404, 409, 413, 422, 500, 503, 507)
+    status: {"model": ErrorView} for status in (400, 401, 403, 404, 409, 413, 421, 422, 429, 500, 503, 507)
 }
 
 
@@ -96,9 +101,15 @@ def root_of(error: BaseException) -> BaseException:
     return error
 
 
-def _render(status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
-    headers = {"Retry-After": "1"} if status == 503 else None
+def error_response(
+    status: int, code: str, message: str, field: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Give an error its one shape."""
     return JSONResponse({"error": {"code": code, "message": message, "field": field}}, status, headers)
+
+
+def _render(status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
+    return error_response(status, code, message, field, {"Retry-After": "1"} if status == 503 else None)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
@@ -107,9 +118,10 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
     meaning = meaning_of(root)
     if meaning.status == 500:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    elif meaning.status > 500:
+    message = meaning.message or (str(root) if meaning.echoes else without_locations(str(root)))
+    if meaning.status > 500 or (meaning.status < 500 and message != str(root)):
         logger.warning("%s %s: %s", request.method, request.url.path, root)
-    return _render(meaning.status, meaning.code, meaning.message or str(root), meaning.field)
+    return _render(meaning.status, meaning.code, message, meaning.field)
 
 
 async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import ray
-from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
 
 from lookalike.actors.encoder import EncoderActor
 from lookalike.actors.supervisor import NAMESPACE, find_supervisor
 from lookalike.actors.writer import find_writer
 from lookalike.cluster.coordinator import remote
 from lookalike.cluster.coordinator.collection import ServedCollection
+from lookalike.cluster.http.access import protected
 from lookalike.cluster.http.app import create_app
+from lookalike.cluster.http.locations import without_locations
 from lookalike.cluster.http.state import ServerState
 from lookalike.cluster.settings import Settings
 from lookalike.ingest.store.collection import Collection
@@ -52,11 +54,13 @@ class Ingress:
             )
             for name, version in versions.items()
         }
-        self._state = ServerState(collections, supervisor.status.remote, unavailable)
+        reasons = {name: without_locations(reason, settings.root) for name, reason in unavailable.items()}
+        self._state = ServerState(collections, supervisor.status.remote, reasons)
+        self._settings = settings
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
+    def __serve_build_asgi_app__(self) -> ASGIApp:
         """Make the app in the replica."""
-        return create_app(self._state)
+        return protected(create_app(self._state), self._settings)
 
 
 def serve_app(

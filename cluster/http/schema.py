@@ -153,7 +153,9 @@ class ShardView(_View):
     threads: int | None = Field(description="How many threads a search has in a replica.")
     huge_pages: bool | None
     pids: list[int]
-    last_error: str = Field(description="What keeps a replica from following the store; empty: nothing.")
+    last_error: str = Field(
+        description="What keeps a replica from following the store; empty: nothing. Locations are in the log alone."
+    )
     last_error_age_s: float | None
     damaged: DamagedView
 
@@ -165,14 +167,25 @@ class ComponentView(_View):
     weight: float = Field(description="What a differing bit counts unless a search says otherwise.")
 
 
-class CollectionView(_View):
-    """One collection."""
+class CollectionSummaryView(_View):
+    """What whoever searches a collection needs to know of it."""
 
     name: str
     model: str
     short_bits: int
     components: dict[str, ComponentView]
     rows: int
+
+
+class CollectionsView(_View):
+    """The collections that can be searched."""
+
+    collections: list[CollectionSummaryView]
+
+
+class CollectionView(CollectionSummaryView):
+    """One collection."""
+
     shards: list[ShardView]
 
 

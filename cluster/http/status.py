@@ -11,7 +11,10 @@ from lookalike import __version__
 from lookalike.actors.query.query import in_bits
 from lookalike.actors.shard import ShardStatus
 from lookalike.cluster.coordinator.collection import ServedCollection
+from lookalike.cluster.http.locations import without_locations
 from lookalike.cluster.http.schema import (
+    CollectionSummaryView,
+    CollectionsView,
     CollectionView,
     ComponentView,
     DamagedView,
@@ -21,6 +24,7 @@ from lookalike.cluster.http.schema import (
 )
 from lookalike.cluster.http.state import ServerState, State
 from lookalike.ingest.store.manifest import version_of
+from lookalike.storage import Location
 
 router = APIRouter()
 
@@ -29,6 +33,14 @@ router = APIRouter()
 async def status(state: State) -> StatusView:
     """Show collections, models, shards, lag, kernels and memory."""
     return await status_view(state)
+
+
+@router.get("/v1/collections", response_model=CollectionsView)
+async def collections(state: State) -> CollectionsView:
+    """Show which collections can be searched, their models and how many images they hold."""
+    names = CollectionSummaryView.model_fields.keys()
+    views = (await status_view(state)).collections
+    return CollectionsView(collections=[CollectionSummaryView(**view.model_dump(include=set(names))) for view in views])
 
 
 @router.get("/healthz", response_model=HealthView)
@@ -53,7 +65,7 @@ async def status_view(state: ServerState) -> StatusView:
 
 
 def _collection_view(collection: ServedCollection, statuses: Sequence[Sequence[ShardStatus | None]]) -> CollectionView:
-    shards = [_shard_view(replicas) for replicas in statuses]
+    shards = [_shard_view(replicas, collection.store.root) for replicas in statuses]
     spec = collection.spec
     return CollectionView(
         name=collection.name,
@@ -65,9 +77,10 @@ def _collection_view(collection: ServedCollection, statuses: Sequence[Sequence[S
     )
 
 
-def _shard_view(replicas: Sequence[ShardStatus | None]) -> ShardView:
+def _shard_view(replicas: Sequence[ShardStatus | None], root: Location) -> ShardView:
     answering = [replica for replica in replicas if replica is not None]
     first = answering[0] if answering else None
+    errors = {without_locations(replica.last_error, root) for replica in answering}
     ages = [replica.last_error_age_s for replica in answering if replica.last_error_age_s is not None]
     return ShardView(
         rows=first.rows if first else 0,
@@ -81,7 +94,7 @@ def _shard_view(replicas: Sequence[ShardStatus | None]) -> ShardView:
         kernel_variant=first.kernel_variant if first else None,
         threads=first.threads if first else None,
         huge_pages=first.huge_pages if first else None,
-        last_error="; ".join(sorted({replica.last_error for replica in answering if replica.last_error})),
+        last_error="; ".join(sorted(filter(None, errors))),
         last_error_age_s=max(ages, default=None),
         damaged=DamagedView(
             rows=max((replica.damaged_rows for replica in answering), default=0),

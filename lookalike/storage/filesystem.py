@@ -41,7 +41,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def read(location: Location, max_bytes: int | None) -> bytes:
-    with _opened(location) as file:
+    with opened(location) as file:
         if max_bytes is None:
             return file.read()
         content = file.read(max_bytes + 1)  # it may grow meanwhile, so its size alone says nothing
@@ -62,27 +62,27 @@ def read_if_changed(location: Location, version: Version | None) -> tuple[bytes,
 
 def write(location: Location, content: bytes, *, durable: bool) -> Version:
     path = location.path
-    with _writing(location):
+    with writing(location):
         make_folder(path.parent)
         write_atomically(path, content, durable=durable)
     return version_of(content)
 
 
-def create(location: Location, content: bytes) -> Version:
+def create(location: Location, content: bytes, *, mode: int = 0o666) -> Version:
     path = location.path
-    with _writing(location):
+    with writing(location):
         make_folder(path.parent)
-        with draft_of(path, content) as draft:
+        with draft_of(path, content, mode=mode) as draft:
             _link(draft.path, location)
         sync(path.parent)
     return version_of(content)
 
 
-def replace(location: Location, content: bytes, version: Version) -> Version:
+def replace(location: Location, content: bytes, version: Version, *, mode: int = 0o666) -> Version:
     path = location.path
-    with _writing(location):
+    with writing(location):
         try:
-            with draft_of(path, content) as draft:
+            with draft_of(path, content, mode=mode) as draft:
                 put_in_place(draft.path, path, version)
         except (FileNotFoundError, NotADirectoryError):  # no folder, so no file either
             raise Conflict(f"{location.shown} is not there any more") from None
@@ -91,7 +91,7 @@ def replace(location: Location, content: bytes, version: Version) -> Version:
 
 
 def info(location: Location) -> Info:
-    with _opened(location) as file:
+    with opened(location) as file:
         found = os.fstat(file.fileno())
     version = f"{found.st_size:x}-{found.st_mtime_ns:x}-{found.st_ino:x}"
     return Info(found.st_size, datetime.fromtimestamp(found.st_mtime, UTC), version)
@@ -114,7 +114,7 @@ def list_tree(location: Location) -> list[str]:
 
 def remove(location: Location) -> None:
     path = location.path
-    with _writing(location):
+    with writing(location):
         with hold(path) as descriptor:
             if descriptor is not None:
                 local.disk.unlink(path)
@@ -124,7 +124,7 @@ def remove(location: Location) -> None:
 
 def remove_leftovers(location: Location, older_than_s: float) -> int:
     removed = 0
-    with _writing(location):
+    with writing(location):
         for folder, folders, files in os.walk(location.path):
             for name in filter(DRAFT_NAME.fullmatch, [*folders, *files]):
                 path = Path(folder, name)
@@ -140,9 +140,9 @@ def remove_leftovers(location: Location, older_than_s: float) -> int:
 
 
 def move(source: Location, target: Location) -> None:
-    with _opened(source):  # a missing one is no reason to make a folder
+    with opened(source):  # a missing one is no reason to make a folder
         pass
-    with _writing(target):
+    with writing(target):
         make_folder(target.path.parent)
         try:
             _rename(source.path, target.path)
@@ -179,15 +179,15 @@ def open_random(location: Location, *, keep_blocks: bool) -> pa.NativeFile:  # n
 def create_file(location: Location) -> Iterator[BinaryIO]:
     path = location.path
     with contextlib.ExitStack() as stack:
-        with _writing(location):
+        with writing(location):
             make_folder(path.parent)
             draft = stack.enter_context(draft_of(path))
         with buffered(draft.descriptor, location) as file:
             yield file
-        with _writing(location):
+        with writing(location):
             local.disk.fsync(draft.descriptor, draft.path)
             _link(draft.path, location)
-    with _writing(location):
+    with writing(location):
         sync(path.parent)
 
 
@@ -237,7 +237,7 @@ class FileWriter(io.RawIOBase):
         if self._abandoned:
             return memoryview(content).nbytes
         try:
-            with _writing(self._location):
+            with writing(self._location):
                 written = local.disk.write(self._descriptor, content, self._offset)
         except LookalikeError as error:
             self.error = error
@@ -306,7 +306,8 @@ def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Itera
 
 
 @contextlib.contextmanager
-def _opened(location: Location) -> Iterator[BinaryIO]:
+def opened(location: Location) -> Iterator[BinaryIO]:
+    """Open a file to read; what goes wrong, in the block as well, is one of our errors."""
     try:
         descriptor = os.open(location.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would wait for ever
     except OSError as error:
@@ -331,7 +332,8 @@ def _nothing(location: Location, error: OSError) -> list[str]:
 
 
 @contextlib.contextmanager
-def _writing(location: Location) -> Iterator[None]:
+def writing(location: Location) -> Iterator[None]:
+    """Turn what the system says while ``location`` is written into one of our errors."""
     try:
         yield
     except OSError as error:

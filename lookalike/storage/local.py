@@ -39,9 +39,9 @@ class Disk:
     A test replaces ``disk`` by a recorder and builds from its record what a power cut could have left.
     """
 
-    def create(self, path: Path) -> int:
-        """Make a file that is not there yet, and open it to write."""
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    def create(self, path: Path, mode: int = 0o666) -> int:
+        """Make a file that is not there yet, and open it to write; the process's umask narrows ``mode``."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
     def write(self, descriptor: int, content: ReadableBuffer, offset: int) -> int:
         return os.pwrite(descriptor, content, offset)
@@ -144,9 +144,9 @@ def locked(path: Path) -> Iterator[None]:
 class Draft:
     """A hidden file beside the one that it will become: a rename and a link work only within one file system."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int = 0o666) -> None:
         self.path = path
-        self.descriptor = disk.create(path)
+        self.descriptor = disk.create(path, mode)
 
 
 def _draft_path(path: Path) -> Path:
@@ -154,9 +154,9 @@ def _draft_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def draft_of(path: Path, content: bytes | None = None, *, durable: bool = True) -> Iterator[Draft]:
+def draft_of(path: Path, content: bytes | None = None, *, durable: bool = True, mode: int = 0o666) -> Iterator[Draft]:
     """Give a draft of ``path``, holding ``content`` (durably) if that is given; gone at the end unless renamed."""
-    draft = Draft(_draft_path(path))
+    draft = Draft(_draft_path(path), mode)
     try:
         if content is not None:
             rest, offset = memoryview(content), 0

@@ -4,76 +4,33 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import (
-    Browser,
-    FloatRect,
-    JSHandle,
-    Locator,
-    Page,
-    Request,
-    Route,
-    ViewportSize,
-    expect,
-    sync_playwright,
-)
+from playwright.sync_api import Browser, FloatRect, JSHandle, Locator, Page, Route, ViewportSize, expect
+from support.browser import chromium, needs_chromium, watched_page
 from support.processes import Server
 
-CHROMIUM = shutil.which("chromium")
-MISSING = "no chromium on the PATH; on Debian: apt-get install chromium"
-REQUIRED = "chromium" in os.environ.get("LOOKALIKE_REQUIRE", "")
+pytestmark = [pytest.mark.integration, needs_chromium]
 
-pytestmark = [pytest.mark.integration, pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason=MISSING)]
-
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 PHONE: ViewportSize = {"width": 360, "height": 740}
-# What Chromium itself writes to the console when a request is refused.
-REFUSED = re.compile(r"Failed to load resource: (.* responded with a status of [45]\d\d|net::ERR_CONNECTION_REFUSED)")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    assert CHROMIUM is not None, MISSING
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:
-    """The page, loaded. At the end: no script failed, no policy was violated, and no other host got a request."""
-    context = browser.new_context()
-    page = context.new_page()
-    errors: list[str] = []
-
-    def note_foreign(request: Request) -> None:
-        if not request.url.startswith((f"{server.url}/", f"blob:{server.url}/")):
-            errors.append(request.url)
-
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text))
-    page.on("request", note_foreign)
-    page.goto(server.url)
-    expect(page.locator("#catalogue")).to_have_text(f"{len(server.ids)} images")
-    yield page
-    context.close()
-    assert [error for error in errors if not REFUSED.match(error)] == []
+    """The page, loaded."""
+    with watched_page(browser, server.url) as page:
+        page.goto(server.url)
+        expect(page.locator("#catalogue")).to_have_text(f"{len(server.ids)} images")
+        yield page
 
 
 def _photo(server: Server, image_id: str) -> Path:

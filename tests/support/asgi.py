@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from support.contract import Contract
 
@@ -16,10 +17,10 @@ from support.contract import Contract
 class AsgiClient:
     """Sends requests to an app one after the other, in one event loop. Every answer is compared with its contract."""
 
-    def __init__(self, app: FastAPI, runner: asyncio.Runner) -> None:
+    def __init__(self, app: FastAPI, runner: asyncio.Runner, entry: ASGIApp, base_url: str) -> None:
         self.contract = Contract(app.openapi())
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://app")
+        transport = httpx.ASGITransport(entry, raise_app_exceptions=False)
+        self._client = httpx.AsyncClient(transport=transport, base_url=base_url)
         self._runner = runner
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
@@ -42,7 +43,7 @@ class AsgiClient:
 
 
 @contextmanager
-def client_of(app: FastAPI) -> Iterator[AsgiClient]:
-    """A client of the app, until the block ends."""
+def client_of(app: FastAPI, entry: ASGIApp | None = None, base_url: str = "http://app") -> Iterator[AsgiClient]:
+    """A client of the app, until the block ends; ``entry``: of what is around the app."""
     with asyncio.Runner() as runner:
-        yield AsgiClient(app, runner)
+        yield AsgiClient(app, runner, entry or app, base_url)

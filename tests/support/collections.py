@@ -61,7 +61,9 @@ class Served:
         self.store.put(rows_of(list(ids)))
         self.shards = [Shard(location, "default", self.store.version, held) for held in cut(4, shards)]
         self.lost: set[int] = set()
-        options = Settings.model_validate({"store": root / "store", "candidates_per_hit": 4, **settings})
+        self.settings = options = Settings.model_validate(
+            {"store": root / "store", "candidates_per_hit": 4, **settings}
+        )
         replicas = [[self._replica(number)] for number in range(shards)]
         self.collection = ServedCollection.connect(self.store, options, replicas, encode, _WriterInProcess(self.store))
         self.state = ServerState({"default": self.collection}, self.statuses)

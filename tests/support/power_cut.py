@@ -221,9 +221,9 @@ class _Recorder(Disk):
         self.recording._steps.clear()  # what was there before is durable
         _make_initial(self._root, root)
 
-    def create(self, path: Path) -> int:
+    def create(self, path: Path, mode: int = 0o666) -> int:
         with self._lock:
-            descriptor = super().create(path)
+            descriptor = super().create(path, mode)
             if (folder := self._folder_of(path)) is not None:
                 file = _File()
                 self._by_inode[_inode(os.fstat(descriptor))] = file

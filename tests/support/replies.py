@@ -18,6 +18,7 @@ class Received:
     path: str
     media_type: str | None
     body: bytes
+    authorization: str | None = None
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Replies:
     url: str = ""
     status: int = 200
     body: bytes = b"{}"
+    location: str = ""
     cut_bytes: int = 0  # how much of the body is announced, but never sent
     received: list[Received] = field(default_factory=list)
 
@@ -43,8 +45,14 @@ def replying() -> Iterator[Replies]:
     class Handler(BaseHTTPRequestHandler):
         def _reply(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            replies.received.append(Received(self.command, self.path, self.headers.get("Content-Type"), body))
+            headers = self.headers
+            received = Received(
+                self.command, self.path, headers.get("Content-Type"), body, headers.get("Authorization")
+            )
+            replies.received.append(received)
             self.send_response(replies.status)
+            if replies.location:
+                self.send_header("Location", replies.location)
             self.send_header("Content-Length", str(len(replies.body) + replies.cut_bytes))
             self.end_headers()
             self.wfile.write(replies.body)

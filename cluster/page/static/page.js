@@ -1,6 +1,7 @@
 /** The search page: the form and the address bar hold the query; this file moves between them and the server. */
 
 import { addExamples } from "./examples.js";
+import { askForKey } from "./key.js";
 import { keptPhoto, readPhoto } from "./photo.js";
 import {
   addressOf,
@@ -13,7 +14,7 @@ import {
   requestOf,
   resetOptions,
 } from "./request.js";
-import { readStatus, search } from "./server.js";
+import { readCollections, search } from "./server.js";
 import * as view from "./view.js";
 
 const $ = (id) => document.getElementById(id);
@@ -108,7 +109,7 @@ async function sendSearch() {
   } catch (error) {
     if (signal.aborted) return;
     view.clearHits();
-    view.showError(error.message);
+    showFailure(error);
   }
 }
 
@@ -208,7 +209,7 @@ function searchByHit(event) {
 }
 
 async function loadCollections() {
-  ({ collections } = await readStatus());
+  ({ collections } = await readCollections());
   const names = collections.map(({ name }) => name).sort();
   const ordered = names.includes("default") ? ["default", ...names.filter((name) => name !== "default")] : names;
   field("collection").replaceChildren(...ordered.map((name) => new Option(name)));
@@ -243,9 +244,24 @@ async function start() {
     preview();
   });
   window.addEventListener("popstate", restoreFromAddress);
-  const statusError = await loadCollections().catch((error) => error);
+  await showServer();
+}
+
+/** Show the collections, and what the address bar says; or ask for the key without which there is neither. */
+async function showServer() {
+  const failure = await loadCollections().catch((error) => error);
+  if (failure?.status === 401) {
+    view.showStart();
+    showFailure(failure);
+    return;
+  }
   restoreFromAddress();
-  if (statusError) view.showError(statusError.message);
+  if (failure) showFailure(failure);
+}
+
+function showFailure(error) {
+  if (error.status === 401) askForKey(error, showServer);
+  else view.showError(error.message);
 }
 
 start();

@@ -1,5 +1,7 @@
 /** A search request: from the form to the address bar, to the body that is sent, and to what people read of it. */
 
+import { currentKey } from "./key.js";
+
 const SHOWN_BASE64_CHARS = 40; // enough to recognise a JPEG, short enough for a phone
 
 /** What stands for the photo as long as there is none. */
@@ -91,18 +93,19 @@ export function readable({ body }) {
   return JSON.stringify(body.image === undefined ? body : { ...body, image }, null, 2);
 }
 
-/** The same search as a shell command; a photo is sent from its file, without base64. */
+/** The same search as a shell command; a photo is sent from its file, without base64. The key stays out of it. */
 export function curlOf({ path, body, options, photo }) {
   const url = new URL(path, location.origin);
+  const key = currentKey() ? ' -H "Authorization: Bearer $LOOKALIKE_API_KEY"' : "";
   if (!photo) {
-    return `curl ${quoted(url.href)} -H 'content-type: application/json' -d ${quoted(JSON.stringify(body))}`;
+    return `curl ${quoted(url.href)}${key} -H 'content-type: application/json' -d ${quoted(JSON.stringify(body))}`;
   }
   url.pathname += "/image";
   for (const [name, value] of Object.entries(options)) {
     url.searchParams.set(name, typeof value === "object" ? JSON.stringify(value) : value);
   }
   const type = quoted(`content-type: ${photo.type}`);
-  return `curl ${quoted(url.href)} -H ${type} --data-binary ${quoted(`@${photo.name}`)}`;
+  return `curl ${quoted(url.href)}${key} -H ${type} --data-binary ${quoted(`@${photo.name}`)}`;
 }
 
 /** Where the photo of a stored image is. */

@@ -1,9 +1,11 @@
-/** Talk to the server: an answer, or an Error whose message is for people. */
+/** Talk to the server: an answer, or an Error whose message is for people and whose status is 401 for want of a key. */
 
-async function fetchJson(path, init) {
+import { keyHeaders } from "./key.js";
+
+async function fetchJson(path, init = {}) {
   let response;
   try {
-    response = await fetch(path, init);
+    response = await fetch(path, { ...init, headers: { ...init.headers, ...keyHeaders() } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server cannot be reached. Does it still run, and are you online?");
@@ -11,11 +13,15 @@ async function fetchJson(path, init) {
   const body = await response.json().catch(() => null); // a proxy's error page is no JSON
   if (response.ok && body) return body;
   if (response.ok) throw new Error("The answer broke off on its way; please search again.");
-  throw new Error(body?.error?.message ?? `The server answered ${response.status} ${response.statusText}.`);
+  const message = body?.error?.message ?? `The server answered ${response.status} ${response.statusText}.`;
+  throw Object.assign(new Error(message), { status: response.status });
 }
 
 /** Collections, their components and sizes. */
-export const readStatus = () => fetchJson("/v1/status");
+export const readCollections = () => fetchJson("/v1/collections");
+
+/** The OpenAPI document. */
+export const readDocument = () => fetchJson("/openapi.json");
 
 /** Send a request as `requestOf` makes it. */
 export const search = ({ path, body }, signal) =>

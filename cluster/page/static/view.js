@@ -1,5 +1,7 @@
 /** What people see: text is only ever set as text, never as HTML. */
 
+import { showStoredPhoto } from "./key.js";
+
 const MAX_WEIGHT = 10;
 
 const $ = (id) => document.getElementById(id);
@@ -118,8 +120,10 @@ export function showRequest(path, json, shortened) {
 function showQueryPhoto(url) {
   const image = $("query-photo");
   image.hidden = !url;
-  if (url) image.src = url;
-  else image.removeAttribute("src");
+  image.removeAttribute("src");
+  image.dataset.photo = "";
+  if (url?.startsWith("blob:")) image.src = url;
+  else if (url) showStoredPhoto(image, url);
 }
 $("query-photo").addEventListener("error", () => showQueryPhoto(null)); // an unknown id has none
 
@@ -154,9 +158,10 @@ function photo(hit) {
   const frame = element("span", "frame");
   const image = element("img", "");
   // Lazy before src, or the photo would load at once.
-  Object.assign(image, { loading: "lazy", decoding: "async", width: 224, height: 224, alt: "", src: hit.photo });
+  Object.assign(image, { loading: "lazy", decoding: "async", width: 224, height: 224, alt: "" });
   image.addEventListener("error", () => frame.replaceChildren(element("span", "missing", "no photo")));
   frame.append(image);
+  showStoredPhoto(image, hit.photo);
   return frame;
 }
 

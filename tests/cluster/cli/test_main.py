@@ -29,7 +29,8 @@ COMMANDS = list(_commands(main))
 
 def test_main_has_the_commands_of_the_contract() -> None:
     of_store = {"store", "store upgrade", "store versions", "store switch", "store clean"}
-    contract = {"demo", "sample", "encode", "serve", "search", "status", "model", "model fit", *of_store}
+    of_keys = {"keys", "keys add", "keys list", "keys remove"}
+    contract = {"demo", "sample", "encode", "serve", "search", "status", "model", "model fit", *of_store, *of_keys}
     assert {" ".join(path) for path in COMMANDS} == {"", *contract}
 
 
@@ -69,6 +70,13 @@ def test_help_describes_every_command_and_option(path: tuple[str, ...]) -> None:
         (("serve", "--store", "x", "--port", "99999"), 2, "65535"),
         (("search", "x", "--count", "0"), 2, "1<=x<=1000"),
         (("search", "x", "--url", "localhost:8000"), 2, "http://host:port"),
+        (("serve", "--store", "x", "--anonymous-limit", "0"), 2, "RATE or RATE:BURST"),
+        (("serve", "--store", "x", "--allowed-host", "http://shop"), 2, "without port"),
+        (("serve", "--store", "x", "--host", "0.0.0.0"), 1, "--anonymous read, write or admin"),
+        (("demo", "--host", "0.0.0.0"), 1, "--anonymous read, write or admin"),
+        (("serve", "--store", "x", "--keys", "no such file"), 1, "no such file is not there"),
+        (("keys", "add", "shop", "--file", "x", "--role", "none"), 2, "--role"),
+        (("keys", "add", "no name", "--file", "x", "--role", "read"), 1, "is no name"),
         (("serve", "--store", "no such store"), 1, "make one with `lookalike encode`"),
         (("encode", "no such catalogue", "--store", "x"), 1, "no such catalogue"),
         (("search", "x", "--url", f"http://127.0.0.1:{free_port()}"), 1, "start one with `lookalike serve`"),

@@ -103,3 +103,15 @@ def test_query_commands_fail_with_the_servers_message(server: Replies) -> None:
     server.answer({"error": {"code": "unknown_image", "message": "no image has the id x", "field": None}}, 404)
     result = CliRunner().invoke(main, ["search", "x", "--url", server.url])
     assert (result.exit_code, result.stderr) == (1, "Error: no image has the id x\n")
+
+
+def test_query_commands_send_the_key_of_the_option_or_of_the_environment(server: Replies) -> None:
+    server.answer(STATUS)
+    for arguments, environment, sent in (
+        (["--key", "lk_1"], {"LOOKALIKE_API_KEY": "lk_2"}, "Bearer lk_1"),
+        ([], {"LOOKALIKE_API_KEY": "lk_2"}, "Bearer lk_2"),
+        ([], {"LOOKALIKE_API_KEY": ""}, None),
+    ):
+        result = CliRunner().invoke(main, ["status", "--url", server.url, *arguments], env=environment)
+        assert result.exit_code == 0, result.output
+        assert server.received[-1].authorization == sent

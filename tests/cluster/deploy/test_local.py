@@ -76,7 +76,7 @@ def test_open_collections_names_one_whose_alias_is_missing(collection: Collectio
 
 
 class FullDisk(Disk):
-    def create(self, path: Path) -> int:
+    def create(self, path: Path, mode: int = 0o666) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 

@@ -27,7 +27,7 @@ def test_every_route_answers_with_what_its_document_promises(tmp_path: Path) -> 
         for verbose in (False, True):
             http.post(f"{COLLECTION}/search", json={"image_id": "a/1", "verbose": verbose})
             http.post(f"{COLLECTION}/search/image", content=photo(), params={"verbose": verbose})
-        for path in ("/v1/status", "/healthz", "/readyz"):
+        for path in ("/v1/status", "/v1/collections", "/healthz", "/readyz"):
             http.get(path)
         assert http.contract.promised <= http.contract.answered
 

@@ -22,6 +22,7 @@ from lookalike.errors import DiskFull, LookalikeError, StorageUnavailable, Store
 # Raised where no request is answered: by commands, jobs, the client, and before the server listens.
 NEVER_REACH_HTTP = {
     "BadCatalogue",
+    "BadKeys",
     "BadModel",
     "BadPlan",
     "ClientError",
@@ -30,6 +31,7 @@ NEVER_REACH_HTTP = {
     "RayFailed",
     "RayStopped",
     "StoreMismatch",
+    "UnprotectedServer",
     "VersionsDiffer",
 }
 
