@@ -21,6 +21,7 @@ from lookalike.actors.index.rows import Rows, Snapshot
 from lookalike.actors.query.merge import Reply
 from lookalike.actors.query.query import Query
 from lookalike.actors.query.search import Bitmaps, search_batch
+from lookalike.actors.query.warm import warm_queries
 from lookalike.actors.restart import load
 from lookalike.errors import LookalikeError, StorageUnavailable, StoreUnavailable
 from lookalike.ingest.store.collection import Collection
@@ -115,7 +116,7 @@ class Shard:
         self, root: Location, collection: str, version: str, buckets: Sequence[int], scratch: Path | None = None
     ) -> None:
         opened = Collection.open(root, collection, version)
-        spec = opened.spec
+        self._spec = spec = opened.spec
         self._token_location = opened.token_location
         self._full_look_s = LOCAL_FULL_LOOK_S if root.is_local else REMOTE_FULL_LOOK_S
         self._rows = Rows(spec.short_words, spec.long_words, spec.component_words, scratch)
@@ -283,6 +284,7 @@ class ShardActor(Shard):
         self._look = threading.Event()
         self._failed = load(lambda: self._load(root, collection, version, buckets))
         if self._failed is None:
+            self._warm()
             threading.Thread(target=self._keep_up, name="follow", daemon=True).start()
 
     def _load(self, root: Location, collection: str, version: str, buckets: Sequence[int]) -> None:
@@ -291,6 +293,13 @@ class ShardActor(Shard):
                 return Shard.__init__(self, root, collection, version, buckets)
             except FollowerTooFarBehind:  # merges went past a slow loader
                 logger.warning("loading anew", exc_info=True)
+
+    def _warm(self) -> None:
+        for query in warm_queries(self._spec):
+            try:
+                self.search([query])
+            except Exception:  # a kind of search that fails must not keep the others from serving
+                logger.exception("a search to warm up failed")
 
     def ready(self) -> bool:
         """Answer once it is loaded; raise why it could not be."""

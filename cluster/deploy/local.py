@@ -31,6 +31,9 @@ FIRST_PORT, LAST_PORT = 20_000, 29_999
 # One is held, four are for Serve and its proxy, the others for replicas: one at a time, a new one after each restart.
 PORTS = 50
 
+# It takes 2 s. One that hangs must not keep the server from serving what it can.
+MAX_WARM_UP_S = 120.0
+
 
 class PortTaken(LookalikeError):
     """Another process listens where the server should. Arguments: host, port, the system's reason."""
@@ -163,7 +166,11 @@ def serving(settings: Settings) -> Iterator[str]:
             for name, reason in unavailable.items():
                 logger.error("the collection %r is not served: %s", name, reason)
             serve.start(http_options={"host": settings.host, "port": settings.port})
-            serve.run(serve_app(settings, served, unavailable), name="lookalike")
+            ingress = serve.run(serve_app(settings, served, unavailable), name="lookalike")
+            try:
+                ingress.wait_until_warm.remote().result(timeout_s=MAX_WARM_UP_S)
+            except (TimeoutError, ray.exceptions.RayError):
+                logger.warning("the first requests may be slow", exc_info=True)
             yield f"http://{settings.host}:{settings.port}"
         finally:
             ray.shutdown()

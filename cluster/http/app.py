@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
@@ -18,6 +22,13 @@ MAX_BODY_BYTES_TOGETHER = 8 * MAX_BODY_BYTES
 
 def create_app(state: ServerState) -> FastAPI:
     """Put the routes together over the collections that they serve."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        warming = asyncio.create_task(state.warm_up.run())
+        yield
+        warming.cancel()
+
     app = FastAPI(
         title="lookalike",
         version=__version__,
@@ -26,6 +37,7 @@ def create_app(state: ServerState) -> FastAPI:
         responses=ERROR_RESPONSES,
         middleware=[Middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, max_bytes_together=MAX_BODY_BYTES_TOGETHER)],
         redoc_url=None,
+        lifespan=lifespan,
     )
     app.state.server = state
     for module in (page, search, encode, images, status):

@@ -18,7 +18,9 @@ from starlette.responses import Response
 
 from lookalike.actors.writer import CollectionMovedError
 from lookalike.cluster.coordinator.batching import OverloadedError
-from lookalike.cluster.coordinator.collection import EncoderUnavailableError, PhotoGoneError, UnknownComponentError
+from lookalike.cluster.coordinator.collection import PhotoGoneError, UnknownComponentError
+from lookalike.cluster.coordinator.decoding import DecoderLostError
+from lookalike.cluster.coordinator.encoding import EncoderUnavailableError
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError, ShardUnavailableError
 from lookalike.cluster.coordinator.search import UnknownImageError
 from lookalike.cluster.coordinator.writes import WriterUnavailableError
@@ -62,6 +64,7 @@ MEANINGS: Mapping[type[Exception], Meaning] = {
     OverloadedError: Meaning(503, "overloaded"),
     ShardUnavailableError: Meaning(503, "shard_unavailable"),
     ReplicaLostError: Meaning(503, "shard_unavailable"),
+    DecoderLostError: Meaning(503, "decoder_unavailable"),
     EncoderUnavailableError: Meaning(503, "encoder_unavailable"),
     WriterUnavailableError: Meaning(503, "writer_unavailable"),
     CollectionMovedError: Meaning(503, "collection_moved", "collection"),

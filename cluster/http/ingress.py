@@ -19,6 +19,8 @@ from lookalike.actors.supervisor import NAMESPACE, find_supervisor
 from lookalike.actors.writer import find_writer
 from lookalike.cluster.coordinator import remote
 from lookalike.cluster.coordinator.collection import ServedCollection
+from lookalike.cluster.coordinator.decoding import Decoders
+from lookalike.cluster.coordinator.warm_up import WarmUp
 from lookalike.cluster.http.app import create_app
 from lookalike.cluster.http.state import ServerState
 from lookalike.cluster.settings import Settings
@@ -42,17 +44,24 @@ class Ingress:
     ) -> None:
         supervisor = find_supervisor()
         routes = ray.get(supervisor.routes.remote())
+        decoders = Decoders()
         collections = {
             name: ServedCollection.connect(
                 Collection.open(settings.root, name, version),
                 settings,
                 [[remote.shard_replica(replica) for replica in replicas] for replicas in routes[name]],
+                decoders,
                 remote.encoder(encoders[name]),
                 remote.RemoteWriter(find_writer(name, version, NAMESPACE)),
             )
             for name, version in versions.items()
         }
-        self._state = ServerState(collections, supervisor.status.remote, unavailable)
+        warm_up = WarmUp(collections.values())
+        self._state = ServerState(collections, supervisor.status.remote, unavailable, warm_up)
+
+    async def wait_until_warm(self) -> None:
+        """Return when the first request will be as fast as the next."""
+        await self._state.warm_up.wait()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Make the app in the replica."""
