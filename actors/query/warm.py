@@ -17,7 +17,7 @@ _OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"collapse": True, "verbose": True},
     {"two_phase": False, "filters": [{"field": "image_id", "in": ["-"]}]},
-    {"filters": [{"field": "group", "in": ["-"]}]},
+    {"filters": [{"field": "group", "in": ["-"]}, {"field": "colour", "in": ["-"]}]},
     {"filters": [{"field": "price", "gte": 0}, {"field": "created_at", "gte": "2000-01-01"}]},
     {"filters": [{"field": "place", "within_km": 1, "of": [0, 0]}]},
     {"filters": [{"field": "title", "matches": "a"}]},

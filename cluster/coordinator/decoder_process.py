@@ -20,6 +20,8 @@ from lookalike.ingest.photos.decoder import REPLY, REQUEST, Status
 START_S = 60.0  # it takes 0.2 s; on a machine that swaps much longer
 # The longest reason that a reply may hold, with room to spare.
 MAX_REASON_BYTES = 4096
+# Smaller photos are copied, to be sent together with their request.
+MAX_COPIED_BYTES = 2**18
 # Signals of a process that a photo ended, and that would end the next one: it is the photo's fault.
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT})
 CPU_SIGNAL = decoder.CPU_SIGNAL
@@ -73,26 +75,30 @@ class DecoderProcess:
         await self.end()
         self._spawn()
         async with asyncio.timeout(START_S):
-            await self._receive(memoryview(bytearray(REPLY.size)))
+            await self._receive(memoryview(bytearray(REPLY.size)), 0, REPLY.size)
 
     async def ask(self, photo: bytes, side_px: int) -> NDArray[np.uint8] | str:
         """Have a photo decoded: its pixels, uint8 (side_px, side_px, 3), or the reason why there are none."""
-        loop, connection = asyncio.get_running_loop(), self._connected()
+        connection = self._connected()
+        loop = asyncio.get_running_loop()
+        # One buffer for the whole reply, and one message for a request: each step more wakes a process once more.
+        reply = np.empty(REPLY.size + max(3 * side_px**2, MAX_REASON_BYTES), np.uint8)
+        request = REQUEST.pack(side_px, len(photo))
         async with asyncio.timeout(self.limits.wall_s):
-            await loop.sock_sendall(connection, REQUEST.pack(side_px, len(photo)))
-            await loop.sock_sendall(connection, photo)
-            head = bytearray(REPLY.size)
-            await self._receive(memoryview(head))
-            status, size = REPLY.unpack(head)
+            if len(photo) <= MAX_COPIED_BYTES:
+                await loop.sock_sendall(connection, request + photo)
+            else:
+                await loop.sock_sendall(connection, request)
+                await loop.sock_sendall(connection, photo)
+            received = await self._receive(reply.data, 0, REPLY.size)
+            status, size = REPLY.unpack_from(reply.data)
             if size != 3 * side_px**2 if status == Status.PIXELS else size > MAX_REASON_BYTES:
                 raise ConnectionError(f"a reply of {size:,} bytes was not to be expected")
-            content = np.empty(size, np.uint8)
-            await self._receive(content.data)
-        return (
-            content.reshape(side_px, side_px, 3)
-            if status == Status.PIXELS
-            else content.tobytes().decode(errors="replace")
-        )
+            await self._receive(reply.data, received, REPLY.size + size)
+        content = reply[REPLY.size : REPLY.size + size]
+        if status == Status.PIXELS:
+            return content.reshape(side_px, side_px, 3)
+        return content.tobytes().decode(errors="replace")
 
     def kill(self) -> None:
         """End the process; whoever waits for its answer is told."""
@@ -132,15 +138,15 @@ class DecoderProcess:
             raise ConnectionError("the process has ended")
         return self._connection
 
-    async def _receive(self, buffer: memoryview) -> None:
-        """Fill a buffer."""
+    async def _receive(self, buffer: memoryview, received: int, needed: int) -> int:
+        """Receive until there are ``needed`` bytes in the buffer, or more. Returns how many there are."""
         loop, connection = asyncio.get_running_loop(), self._connected()
-        at = 0
-        while at < len(buffer):
-            count = await loop.sock_recv_into(connection, buffer[at:])
+        while received < needed:
+            count = await loop.sock_recv_into(connection, buffer[received:])
             if not count:
                 raise ConnectionError("the process has ended")
-            at += count
+            received += count
+        return received
 
 
 def _is_closed(connection: socket.socket) -> bool:

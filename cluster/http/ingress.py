@@ -59,10 +59,6 @@ class Ingress:
         warm_up = WarmUp(collections.values())
         self._state = ServerState(collections, supervisor.status.remote, unavailable, warm_up)
 
-    async def wait_until_warm(self) -> None:
-        """Return when the first request will be as fast as the next."""
-        await self._state.warm_up.wait()
-
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Make the app in the replica."""
         return create_app(self._state)
