@@ -25,6 +25,7 @@ from lookalike.actors.query.merge import Reply
 from lookalike.actors.query.message import Kind, kind_of
 from lookalike.actors.query.query import Descriptor, Query
 from lookalike.actors.query.search import search_batch
+from lookalike.actors.query.warm import warm_queries
 from lookalike.actors.restart import load
 from lookalike.errors import LookalikeError, StorageUnavailable, StoreUnavailable
 from lookalike.ingest.store.collection import Collection
@@ -131,7 +132,7 @@ class Shard:
         threads: int = 1,
     ) -> None:
         opened = Collection.open(root, collection, version)
-        spec = opened.spec
+        self._spec = spec = opened.spec
         self._token_location = opened.token_location
         self._full_look_s = LOCAL_FULL_LOOK_S if root.is_local else REMOTE_FULL_LOOK_S
         self._rows = Rows(spec.short_words, spec.long_words, spec.component_words, scratch)
@@ -316,6 +317,7 @@ class ShardActor(Shard):
         self._look = threading.Event()
         self._failed = load(lambda: self._load(root, collection, version, buckets, threads))
         if self._failed is None:
+            self._warm()
             threading.Thread(target=self._keep_up, name="follow", daemon=True).start()
 
     def _load(self, root: Location, collection: str, version: str, buckets: Sequence[int], threads: int) -> None:
@@ -324,6 +326,13 @@ class ShardActor(Shard):
                 return Shard.__init__(self, root, collection, version, buckets, threads=threads)
             except FollowerTooFarBehind:  # merges went past a slow loader
                 logger.warning("loading anew", exc_info=True)
+
+    def _warm(self) -> None:
+        for query in warm_queries(self._spec):
+            try:
+                self.search([query])
+            except Exception:  # a kind of search that fails must not keep the others from serving
+                logger.exception("a search to warm up failed")
 
     def ready(self) -> bool:
         """Answer once it is loaded; raise why it could not be."""

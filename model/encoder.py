@@ -64,6 +64,11 @@ class Encoder:
         """8, or 1 where this machine's arithmetic for eight photos is not that for one."""
         return FULL_CALL_PHOTOS if self._full_calls_allowed else 1
 
+    @property
+    def compilations(self) -> int:
+        """How often the network was compiled: for the trial at the start, and never again."""
+        return self._pools.compilations if isinstance(self._pools, keras_runtime.Compiled) else 0
+
     def encode(self, pixels: Pixels) -> Descriptors:
         """Encode photos.
 

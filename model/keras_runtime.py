@@ -85,14 +85,33 @@ def _configure_tensorflow(threads: int) -> None:
             )
 
 
-def compiled(model: keras.Model, backend: str) -> Run:
-    """Compile a feature extractor, with the step from levels (0..255) to 0..1.
+class Compiled:
+    """A compiled feature extractor: uint8 (n, side, side, 3) to a list, one per output, of float32 (n, f).
 
-    Returns
-    -------
-    callable
-        uint8 (n, side, side, 3) to a list, one per output, of float32 (n, f). Each new ``n`` compiles once.
+    Each new ``n`` compiles once.
     """
+
+    def __init__(self, step: Callable[[Any], Any]) -> None:
+        self._step = step
+        self._shapes: set[int] = set()
+
+    def __call__(self, pixels: Pixels) -> list[Features]:
+        """Compute the features of a batch."""
+        from keras import ops
+
+        outputs = self._step(ops.convert_to_tensor(pixels))
+        self._shapes.add(len(pixels))
+        return [np.asarray(ops.convert_to_numpy(y), np.float32) for y in outputs]
+
+    @property
+    def compilations(self) -> int:
+        """How often it was compiled: as TensorFlow counts, or where the backend does not, by the shapes seen."""
+        count = getattr(self._step, "experimental_get_tracing_count", None)
+        return int(count()) if count is not None else len(self._shapes)
+
+
+def compiled(model: keras.Model, backend: str) -> Compiled:
+    """Compile a feature extractor, with the step from levels (0..255) to 0..1."""
     from keras import ops
 
     def forward(levels: Any) -> Any:
@@ -112,8 +131,4 @@ def compiled(model: keras.Model, backend: str) -> Run:
 
         step = torch.no_grad()(forward)
 
-    def run(pixels: Pixels) -> list[Features]:
-        outputs = step(ops.convert_to_tensor(pixels))
-        return [np.asarray(ops.convert_to_numpy(y), np.float32) for y in outputs]
-
-    return run
+    return Compiled(step)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lookalike import storage
 from lookalike.actors.placement import cut
 from lookalike.actors.query.query import Descriptor, Query, SearchOptions, in_hundredths
+from lookalike.actors.query.warm import warm_queries
 from lookalike.actors.writer import NewImage
-from lookalike.cluster.coordinator.batching import BatchingQueue
+from lookalike.cluster.coordinator.decoding import Decoders
+from lookalike.cluster.coordinator.encoding import Encode, PhotoEncoder
 from lookalike.cluster.coordinator.search import (
     Answer,
     ShardedSearch,
@@ -27,33 +25,20 @@ from lookalike.cluster.coordinator.writes import WriteQueue, WriterCalls
 from lookalike.cluster.settings import Settings
 from lookalike.errors import LookalikeError, UndecodableImage
 from lookalike.ingest.attributes import Attributes
-from lookalike.ingest.photos.decode import decode, media_type
 from lookalike.ingest.photos.fetch import read_photo
+from lookalike.ingest.photos.header import media_type
 from lookalike.ingest.photos.location import is_url
 from lookalike.ingest.store.collection import Collection
 from lookalike.ingest.store.keys import bucket_of, keys_of
 from lookalike.model.spec import ModelSpec
 from lookalike.storage import Location
 
-Pixels = NDArray[np.uint8]
-# Encodes photos, each uint8 (side, side, 3), in their order; raises EncoderUnavailableError where it cannot.
-Encode = Callable[[Sequence[Pixels]], Awaitable[Sequence[Descriptor]]]
-
-# A photo of 50 megapixels takes up to 400 MB while it is decoded: at most so many at once, those included whose
-# clients have gone.
-MAX_DECODING = 4
-# A call of 16 photos keeps two cores busy for 40 ms; more would only let the first wait for the last.
-MAX_PHOTOS_PER_CALL = 16
 PRESIGNED_FOR_S = 300
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}
 
 
 class PhotoGoneError(LookalikeError):
     """A stored image's photo is gone, or is no photo any more. Argument: the reason."""
-
-
-class EncoderUnavailableError(LookalikeError):
-    """The encoder does not answer. Argument: the reason."""
 
 
 class UnknownComponentError(LookalikeError):
@@ -85,8 +70,7 @@ class ServedCollection:
     photo_redirects: bool
     _search: ShardedSearch
     _writes: WriteQueue
-    _encoder: BatchingQueue[Pixels, Descriptor]
-    _decoders: ThreadPoolExecutor
+    _encode: PhotoEncoder
 
     @classmethod
     def connect(
@@ -94,10 +78,11 @@ class ServedCollection:
         store: Collection,
         settings: Settings,
         shards: Sequence[Sequence[ShardReplica]],
+        decoders: Decoders,
         encode: Encode,
         writer: WriterCalls,
     ) -> ServedCollection:
-        """Put a collection together from its store, the replicas of each of its shards, encoder and writer."""
+        """Put a collection together from its store, the replicas of each of its shards, and who does the rest."""
         buckets = store.manifest.buckets
         holder = {bucket: shard for shard, held in enumerate(cut(buckets, len(shards))) for bucket in held}
         queues = [shard_queues(replicas, settings.shard_timeout_s) for replicas in shards]
@@ -108,8 +93,7 @@ class ServedCollection:
             photo_redirects=settings.photo_redirects,
             _search=ShardedSearch(queues, lambda image_id: holder[int(bucket_of(keys_of([image_id]), buckets)[0])]),
             _writes=WriteQueue(writer),
-            _encoder=BatchingQueue(encode, lambda _: MAX_PHOTOS_PER_CALL),
-            _decoders=ThreadPoolExecutor(MAX_DECODING, thread_name_prefix="decode"),
+            _encode=PhotoEncoder(decoders, encode, store.spec.input_px),
         )
 
     @property
@@ -153,18 +137,14 @@ class ServedCollection:
         return await self._search(query)
 
     async def encode(self, photo: bytes) -> Descriptor:
-        """Turn a photo into its codes.
+        """Turn a photo into its codes; see ``PhotoEncoder`` for what it raises."""
+        return await self._encode(photo)
 
-        Raises
-        ------
-        UndecodableImage
-            It is no photo that we read.
-        EncoderUnavailableError
-            The encoder did not answer in time.
-        """
-        loop = asyncio.get_running_loop()
-        pixels = await loop.run_in_executor(self._decoders, decode, photo, self.spec.input_px)
-        return await self._encoder.submit(pixels)
+    async def warm(self) -> None:
+        """Go the way of a photo and of each kind of search, so that the first client waits no longer than the next."""
+        await self._encode.warm()
+        for query in warm_queries(self.spec, self.candidates_per_hit):
+            await self.search(query)
 
     async def put(self, image_id: str, attributes: Attributes, photo: bytes) -> None:
         """Store an image with its photo, in place of one with the same id; durable on return."""

@@ -15,7 +15,8 @@ from ray.serve.handle import DeploymentHandle
 
 from lookalike.actors.query.query import Descriptor
 from lookalike.actors.writer import NewImage
-from lookalike.cluster.coordinator.collection import Encode, EncoderUnavailableError, Pixels
+from lookalike.cluster.coordinator.decoding import Pixels
+from lookalike.cluster.coordinator.encoding import Encode, EncoderUnavailableError
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError
 from lookalike.cluster.coordinator.search import ShardReplica
 from lookalike.cluster.coordinator.writes import WriterUnavailableError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
 import os
 import random
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 FIRST_PORT, LAST_PORT = 20_000, 29_999
 # One is held, four are for Serve and its proxy, the others for replicas: one at a time, a new one after each restart.
 PORTS = 50
+
+# It takes 3 s. What hangs must not keep the server from serving what it can.
+MAX_WARM_UP_S = 120.0
 
 
 class PortTaken(LookalikeError):
@@ -164,9 +168,24 @@ def serving(settings: Settings) -> Iterator[str]:
                 logger.error("the collection %r is not served: %s", name, reason)
             serve.start(http_options={"host": settings.host, "port": settings.port})
             serve.run(serve_app(settings, served, unavailable), name="lookalike")
+            wait_until_ready(settings.host, settings.port)
             yield f"http://{settings.host}:{settings.port}"
         finally:
             ray.shutdown()
+
+
+def wait_until_ready(host: str, port: int, seconds: float = MAX_WARM_UP_S) -> None:
+    """Return when the server says that it is ready: by then the path of a request is warm, from the proxy on."""
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound here
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection(loopback, port, timeout=seconds)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status != http.HTTPStatus.SERVICE_UNAVAILABLE:
+                return
+        time.sleep(0.1)
+    logger.warning("the server is not ready after %g s; /v1/status may say why", seconds)
 
 
 def end_switch(collection: Collection) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI
@@ -32,6 +35,13 @@ class _Api(FastAPI):
 
 def create_app(state: ServerState) -> FastAPI:
     """Put the routes together over the collections that they serve."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        warming = asyncio.create_task(state.warm_up.run())
+        yield
+        warming.cancel()
+
     app = _Api(
         title="lookalike",
         version=__version__,
@@ -41,6 +51,7 @@ def create_app(state: ServerState) -> FastAPI:
         middleware=[Middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, max_bytes_together=MAX_BODY_BYTES_TOGETHER)],
         docs_url=None,  # the page has them, without files from elsewhere
         redoc_url=None,
+        lifespan=lifespan,
     )
     app.state.server = state
     for module in (page, search, encode, images, status):

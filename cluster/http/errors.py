@@ -20,7 +20,9 @@ from lookalike.actors.query.deadline import DeadlineExceeded
 from lookalike.actors.query.message import WireError
 from lookalike.actors.writer import CollectionMovedError
 from lookalike.cluster.coordinator.batching import OverloadedError
-from lookalike.cluster.coordinator.collection import EncoderUnavailableError, PhotoGoneError, UnknownComponentError
+from lookalike.cluster.coordinator.collection import PhotoGoneError, UnknownComponentError
+from lookalike.cluster.coordinator.decoding import DecoderLostError
+from lookalike.cluster.coordinator.encoding import EncoderUnavailableError
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError, ShardUnavailableError
 from lookalike.cluster.coordinator.search import UnknownImageError
 from lookalike.cluster.coordinator.writes import WriterUnavailableError
@@ -71,6 +73,7 @@ MEANINGS: Mapping[type[Exception], Meaning] = {
     ShardUnavailableError: Meaning(503, "shard_unavailable"),
     ReplicaLostError: Meaning(503, "shard_unavailable"),
     WireError: Meaning(503, "shard_unavailable", message="a shard is of another version; the server's log says more"),
+    DecoderLostError: Meaning(503, "decoder_unavailable"),
     EncoderUnavailableError: Meaning(503, "encoder_unavailable"),
     WriterUnavailableError: Meaning(503, "writer_unavailable"),
     CollectionMovedError: Meaning(503, "collection_moved", "collection"),

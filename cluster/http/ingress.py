@@ -19,6 +19,8 @@ from lookalike.actors.supervisor import NAMESPACE, find_supervisor
 from lookalike.actors.writer import find_writer
 from lookalike.cluster.coordinator import remote
 from lookalike.cluster.coordinator.collection import ServedCollection
+from lookalike.cluster.coordinator.decoding import Decoders
+from lookalike.cluster.coordinator.warm_up import WarmUp
 from lookalike.cluster.http.access import protected
 from lookalike.cluster.http.app import create_app
 from lookalike.cluster.http.locations import without_locations
@@ -44,18 +46,20 @@ class Ingress:
     ) -> None:
         supervisor = find_supervisor()
         routes = ray.get(supervisor.routes.remote())
+        decoders = Decoders()
         collections = {
             name: ServedCollection.connect(
                 Collection.open(settings.root, name, version),
                 settings,
                 [[remote.shard_replica(replica) for replica in replicas] for replicas in routes[name]],
+                decoders,
                 remote.encoder(encoders[name]),
                 remote.RemoteWriter(find_writer(name, version, NAMESPACE)),
             )
             for name, version in versions.items()
         }
         reasons = {name: without_locations(reason, settings.root) for name, reason in unavailable.items()}
-        self._state = ServerState(collections, supervisor.status.remote, reasons)
+        self._state = ServerState(collections, supervisor.status.remote, reasons, WarmUp(collections.values()))
         self._settings = settings
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

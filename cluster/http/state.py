@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from lookalike.actors.shard import ShardStatus
 from lookalike.cluster.coordinator.collection import ServedCollection
+from lookalike.cluster.coordinator.warm_up import WarmUp
 from lookalike.errors import LookalikeError
 
 # Per collection and shard, what each replica says; None for one that does not answer.
@@ -32,11 +33,15 @@ class CollectionUnavailableError(LookalikeError):
 
 @dataclass(frozen=True)
 class ServerState:
-    """The collections by name, how to read the status of their shards, and why others are not served, by name."""
+    """The collections by name, how to read the status of their shards, and why others are not served, by name.
+
+    ``warm_up`` runs when the app starts.
+    """
 
     collections: Mapping[str, ServedCollection]
     shard_statuses: Callable[[], Awaitable[Statuses]]
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    warm_up: WarmUp = field(default_factory=WarmUp)
 
 
 async def _state(request: Request) -> ServerState:

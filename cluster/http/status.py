@@ -51,7 +51,7 @@ async def healthz() -> Response:
 
 @router.get("/readyz", response_model=HealthView, responses={503: {"model": HealthView}})
 async def readyz(state: State) -> Response:
-    """Say whether every shard answers: 200, or 503."""
+    """Say whether every shard answers, and the first request will be as fast as the next: 200, or 503."""
     ready = (await status_view(state)).ready
     return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
@@ -60,7 +60,7 @@ async def status_view(state: ServerState) -> StatusView:
     """Read the status of every shard, and put it together."""
     statuses = await state.shard_statuses()
     views = [_collection_view(collection, statuses.get(name, ())) for name, collection in state.collections.items()]
-    ready = all(shard.replicas_answering for view in views for shard in view.shards)
+    ready = state.warm_up.is_done and all(shard.replicas_answering for view in views for shard in view.shards)
     return StatusView(version=__version__, ready=ready, collections=views, unavailable=dict(state.unavailable))
 
 

@@ -17,16 +17,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from lookalike.errors import UndecodableImage
+from lookalike.ingest.photos.header import (
+    PNG_SIGNATURE,
+    START_OF_SCAN,
+    check_sides,
+    jpeg_segments,
+    png_chunks,
+    read_header,
+    reason,
+)
 
-MAX_BYTES = 25_000_000  # a 50-megapixel phone JPEG has 10 to 20 MB
-MAX_PIXELS = 50_000_000  # 200 MB as RGBA, twice that while it is resized: the most that one thread can cost
-MIN_SIDE_PX = 8  # one JPEG block; smaller "photos" are tracking pixels and spacers
-MAX_ASPECT = 32  # beyond that the photo would be a strip of 7 pixels in a square of 224
 MAX_SCANS = 50  # of a progressive JPEG (usual: 10); each may cost 30 ms of decoding for 17 bytes of file
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-_JPEG_BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})  # without a length: TEM, RST, SOI, EOI
 # Frames, tables, the restart interval, and APP0 and APP14, which tell the colours; all else is metadata.
 _JPEG_PIXEL_MARKERS = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xE0, 0xEE} - {0xC8})
 _EXIF_ORIENTATION = 0x0112
@@ -53,32 +56,6 @@ _DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
-
-_SIGNATURES = (  # offset, magic, name: the first that fits
-    (0, b"GIF8", "a GIF"),
-    (0, b"BM", "a BMP"),
-    (0, b"II*\x00", "a TIFF or camera raw file"),
-    (0, b"MM\x00*", "a TIFF or camera raw file"),
-    (4, b"ftypavif", "an AVIF"),
-    (4, b"ftyphei", "a HEIC"),
-    (4, b"ftypmif1", "a HEIC"),
-    (4, b"ftyp", "a video"),
-    (0, b"%PDF", "a PDF"),
-    (0, b"PK\x03\x04", "a ZIP archive or office document"),
-    (0, b"\x1f\x8b", "a gzip archive"),
-    (0, b"PAR1", "a Parquet table"),
-)
-
-
-def media_type(data: bytes) -> str | None:
-    """Tell ``image/jpeg``, ``image/png`` or ``image/webp`` from the first 12 bytes; None for all else."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if data.startswith(_PNG_SIGNATURE):
-        return "image/png"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "image/webp"
-    return None
 
 
 def decode(data: bytes, side_px: int) -> NDArray[np.uint8]:
@@ -121,7 +98,7 @@ def decode(data: bytes, side_px: int) -> NDArray[np.uint8]:
         photo.load()
         small = _rgb(_resizable(photo).resize(size, Image.Resampling.BICUBIC))
     except _DECODER_ERRORS as error:
-        raise UndecodableImage(_damage(error)) from error
+        raise UndecodableImage(reason(error)) from error
     if orientation in _TRANSPOSE:
         small = small.transpose(_TRANSPOSE[orientation])
     return _squared(np.asarray(small), side_px)
@@ -129,13 +106,7 @@ def decode(data: bytes, side_px: int) -> NDArray[np.uint8]:
 
 def _open(data: bytes) -> tuple[ImageFile.ImageFile, bytes]:
     """Check the header and open the file without decoding it. Returns (photo, EXIF block)."""
-    if not data:
-        raise UndecodableImage("empty: 0 bytes")
-    if len(data) > MAX_BYTES:
-        raise UndecodableImage(f"too many bytes: {len(data):,}; at most {MAX_BYTES:,} are read")
-    kind = media_type(data)
-    if kind is None:
-        raise UndecodableImage(f"{_looks_like(data)}, not a photo that we read (JPEG, PNG or WebP)")
+    kind = read_header(data).media_type  # first: opening a WebP allocates its canvas
     photo: ImageFile.ImageFile
     try:
         if kind == "image/jpeg":
@@ -145,113 +116,36 @@ def _open(data: bytes) -> tuple[ImageFile.ImageFile, bytes]:
             pixels, exif = _png_parts(data)
             photo = PngImagePlugin.PngImageFile(io.BytesIO(pixels))
         else:
-            _check_size(*_webp_size(data))  # opening a WebP allocates its canvas
             photo = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
             exif = photo.info.get("exif", b"")
     except _DECODER_ERRORS as error:
-        raise UndecodableImage(_damage(error)) from error
-    _check_size(*photo.size)
+        raise UndecodableImage(reason(error)) from error
+    check_sides(*photo.size)  # of several frames or headers Pillow may take another one
     return photo, exif
-
-
-def _check_size(width: int, height: int) -> None:
-    """Refuse a photo by the sides that its header claims."""
-    sides = f"{width:,} x {height:,} pixels"
-    if width * height > MAX_PIXELS:
-        raise UndecodableImage(f"too many pixels: {sides}; at most {MAX_PIXELS // 1_000_000} megapixels are read")
-    if min(width, height) < MIN_SIDE_PX:
-        raise UndecodableImage(f"too small: {sides}; each side must have at least {MIN_SIDE_PX}")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise UndecodableImage(f"a strip: {sides}; one side may be at most {MAX_ASPECT} times the other")
-
-
-def _looks_like(data: bytes) -> str:
-    for offset, magic, name in _SIGNATURES:
-        if data.startswith(magic, offset):
-            return name
-    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if head.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
-    if head.startswith((b"<?xml", b"<svg")):
-        return "an SVG or XML document"
-    if not data[:512].strip(b"\x00"):
-        return "zeros"
-    if not any(byte < 9 or byte == 0x7F for byte in data[:512]):
-        return "text"
-    return "unknown bytes"
-
-
-def _damage(error: Exception) -> str:
-    text = str(error)
-    if "truncated" in text.lower():
-        return "truncated: the file ends before the photo does"
-    if "not identified" in text:  # Pillow's word for any nonsense in a header
-        return "damaged: its header describes no photo"
-    return f"damaged: {text}"[:200]
 
 
 def _jpeg_parts(data: bytes) -> tuple[bytes, bytes]:
     """Cut a JPEG's metadata off; what is left decodes to the same pixels. Returns (rest, EXIF block)."""
-    kept, exif, at = [data[:2]], b"", 2
-    while True:
-        while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] == b"\xff":  # padding before a marker
-            at += 1
-        if at + 4 > len(data):
-            raise EOFError("truncated before the photo starts")
-        if data[at] != 0xFF:  # stray bytes between segments: other viewers step over them too
-            at = data.find(b"\xff", at) % (len(data) + 1)  # none left: the end
-            continue
-        marker = data[at + 1]
-        if marker in _JPEG_BARE_MARKERS:
-            at += 2
-            continue
-        if marker == 0xDA:  # start of scan: the photo itself, to the end of the file
-            break
-        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
+    kept, exif = [data[:2]], b""
+    for marker, at, end in jpeg_segments(data):
         if marker == 0xE1 and not exif and data.startswith(b"Exif\0\0", at + 4):
             exif = data[at + 4 : end]
-        if marker in _JPEG_PIXEL_MARKERS:
+        if marker == START_OF_SCAN and data.count(b"\xff\xda", at) > MAX_SCANS:
+            raise SyntaxError(f"more than {MAX_SCANS} scans")
+        if marker == START_OF_SCAN or marker in _JPEG_PIXEL_MARKERS:
             kept.append(data[at:end])
-        at = end
-    if data.count(b"\xff\xda", at) > MAX_SCANS:
-        raise SyntaxError(f"more than {MAX_SCANS} scans")
-    kept.append(data[at:])
     return b"".join(kept), exif
 
 
 def _png_parts(data: bytes) -> tuple[bytes, bytes]:
     """Keep the chunks of a PNG that make its first frame. Returns (rest, EXIF block)."""
-    kept, exif, at, kind = [_PNG_SIGNATURE], b"", len(_PNG_SIGNATURE), b""
-    while kind != b"IEND":
-        if at + 12 > len(data):
-            raise EOFError("truncated between two chunks")
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + length
-        if end > len(data):
-            raise EOFError("truncated inside a chunk")
+    kept, exif = [PNG_SIGNATURE], b""
+    for kind, at, end in png_chunks(data):
         if kind in _PNG_PIXEL_CHUNKS:
             kept.append(data[at:end])
         elif kind == b"eXIf":
             exif = data[at + 8 : end - 4]
-        at = end
     return b"".join(kept), exif
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Read the sides of the canvas as RFC 9649 lays them out; the RIFF length also shows a truncated file."""
-    if len(data) < 30 or len(data) < 8 + struct.unpack_from("<I", data, 4)[0]:
-        raise EOFError("truncated")
-    chunk = data[12:16]
-    if chunk == b"VP8X":
-        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
-    elif chunk == b"VP8L":
-        bits = struct.unpack_from("<I", data, 21)[0]
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    elif chunk == b"VP8 ":
-        width, height = (side & 0x3FFF for side in struct.unpack_from("<2H", data, 26))
-    else:
-        raise SyntaxError(f"no image data in the WebP file, but {chunk!r}")
-    return width, height
 
 
 def _orientation(exif: bytes) -> int:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from lookalike import storage
 from lookalike.errors import NotFound, StorageUnavailable, TooLarge, UndecodableImage
-from lookalike.ingest.photos.decode import MAX_BYTES
+from lookalike.ingest.photos.header import MAX_BYTES
 from lookalike.ingest.photos.location import is_url, normal_photo
 from lookalike.storage import Location
 

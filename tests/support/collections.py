@@ -15,7 +15,8 @@ from lookalike.actors.placement import cut
 from lookalike.actors.query.query import Descriptor
 from lookalike.actors.shard import Shard, ShardStatus
 from lookalike.actors.writer import NewImage, Writer
-from lookalike.cluster.coordinator.collection import Pixels, ServedCollection
+from lookalike.cluster.coordinator.collection import ServedCollection
+from lookalike.cluster.coordinator.decoding import Decoders, Pixels
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError
 from lookalike.cluster.coordinator.search import ShardReplica
 from lookalike.cluster.http.state import ServerState
@@ -65,7 +66,9 @@ class Served:
             {"store": root / "store", "candidates_per_hit": 4, **settings}
         )
         replicas = [[self._replica(number)] for number in range(shards)]
-        self.collection = ServedCollection.connect(self.store, options, replicas, encode, _WriterInProcess(self.store))
+        self.decoders = Decoders(1)
+        writer = _WriterInProcess(self.store)
+        self.collection = ServedCollection.connect(self.store, options, replicas, self.decoders, encode, writer)
         self.state = ServerState({"default": self.collection}, self.statuses)
 
     def refresh(self) -> None:

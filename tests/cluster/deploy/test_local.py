@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import http.server
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from lookalike.cluster.deploy.local import (
     own_ports,
     plan_of,
     unusable_models,
+    wait_until_ready,
 )
 from lookalike.cluster.settings import Settings
 from lookalike.errors import DiskFull, StoreUnavailable
@@ -124,6 +127,27 @@ def test_unusable_models_names_a_model_of_which_any_file_is_damaged(tmp_path: Pa
     unusable = unusable_models(opened)
     assert unusable.keys() == {"broken"}
     assert damaged in unusable["broken"]
+
+
+def test_wait_until_ready_asks_until_the_server_is_ready_or_time_is_up(caplog: pytest.LogCaptureFixture) -> None:
+    answers = [503, 503, 200]
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(answers[min(len(asked), len(answers)) - 1])
+            self.end_headers()
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        wait_until_ready("0.0.0.0", server.server_port)
+        assert asked == ["/readyz"] * 3
+        assert not caplog.text
+        answers.append(503)
+        wait_until_ready("127.0.0.1", server.server_port, 0.5)
+        assert "not ready" in caplog.text
+        server.shutdown()
 
 
 def test_own_ports_are_those_of_no_other_server() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from dataclasses import replace
 
-from support.asgi import AsgiClient
+from support.asgi import AsgiClient, client_of
 from support.collections import Served
 
+from lookalike.cluster.coordinator.warm_up import WarmUp
+from lookalike.cluster.http.app import create_app
 from lookalike.kernels import hamming
 
 
@@ -34,3 +38,18 @@ def test_readyz_is_503_while_a_shard_does_not_answer(http: AsgiClient, served: S
         assert http.get("/healthz").json() == {"status": "alive"}
     finally:
         served.lost.clear()
+
+
+def test_readyz_is_503_until_the_app_has_warmed_every_collection_up(served: Served) -> None:
+    warming = WarmUp([served.collection])
+    app = create_app(replace(served.state, warm_up=warming))
+    with client_of(app) as client:
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/healthz").status_code == 200
+
+        async def start() -> None:
+            async with app.router.lifespan_context(app):
+                await asyncio.wait_for(warming.wait(), 60)
+
+        asyncio.run(start())
+        assert client.get("/readyz").json() == {"status": "ready"}

@@ -13,7 +13,7 @@ from support.asgi import AsgiClient, client_of
 from lookalike.actors.query.query import DEFAULT_COUNT, MAX_COUNT, MAX_WEIGHT
 from lookalike.cluster.page.routes import FILES, OPEN_PATHS, router
 from lookalike.ingest.attributes import MAX_ID_CHARS, max_chars
-from lookalike.ingest.photos.decode import MAX_BYTES
+from lookalike.ingest.photos.header import MAX_BYTES
 
 STATIC = Path(__file__).parents[3] / "cluster" / "page" / "static"
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lookalike.errors import UndecodableImage
-from lookalike.ingest.photos.decode import MAX_BYTES, MAX_SCANS, decode, media_type
+from lookalike.ingest.photos.decode import MAX_SCANS, decode
+from lookalike.ingest.photos.header import MAX_BYTES, media_type
 
 RED, WHITE = (220, 30, 40), (255, 255, 255)
 

@@ -12,8 +12,8 @@ from support.s3 import Fault, Faults
 from lookalike import storage
 from lookalike.errors import UndecodableImage
 from lookalike.ingest.photos import fetch
-from lookalike.ingest.photos.decode import MAX_BYTES
 from lookalike.ingest.photos.fetch import MAX_FAILURES, PhotoReader, read_photo, source_state
+from lookalike.ingest.photos.header import MAX_BYTES
 from lookalike.storage import Location, s3_retry, web
 
 
