@@ -8,8 +8,6 @@ from lookalike.storage import Location
 
 # Beyond five million rows a scan on one core takes longer (8 ms) than the calls around it.
 ROWS_PER_SHARD = 5_000_000
-# A photo of 25 MB is 34 MB in base64; the rest is room for the other fields.
-MAX_BODY_BYTES = 36 * 2**20
 
 
 class Settings(BaseModel):

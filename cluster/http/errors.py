@@ -22,6 +22,8 @@ from lookalike.cluster.coordinator.collection import EncoderUnavailableError, Ph
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError, ShardUnavailableError
 from lookalike.cluster.coordinator.search import UnknownImageError
 from lookalike.cluster.coordinator.writes import WriterUnavailableError
+from lookalike.cluster.http.json_body import BodyTooLargeError
+from lookalike.cluster.http.lanes import LaneFullError, TransferTooSlowError
 from lookalike.cluster.http.schema import ErrorView
 from lookalike.cluster.http.state import CollectionUnavailableError, UnknownCollectionError
 from lookalike.errors import (
@@ -54,12 +56,15 @@ _STORE_DOWN = "the store cannot be read or written now; the server's log says wh
 
 # By class, subclasses included; what is not listed is our own fault.
 MEANINGS: Mapping[type[Exception], Meaning] = {
+    BodyTooLargeError: Meaning(413, "too_large"),
+    LaneFullError: Meaning(429, "overloaded"),
+    TransferTooSlowError: Meaning(408, "too_slow"),
     UndecodableImage: Meaning(422, "undecodable_image", "image"),
     UnknownComponentError: Meaning(422, "unknown_component", "weights"),
     UnknownCollectionError: Meaning(404, "unknown_collection", "collection"),
     UnknownImageError: Meaning(404, "unknown_image", "image_id"),
     PhotoGoneError: Meaning(404, "no_photo", "image_id"),
-    OverloadedError: Meaning(503, "overloaded"),
+    OverloadedError: Meaning(429, "overloaded"),
     ShardUnavailableError: Meaning(503, "shard_unavailable"),
     ReplicaLostError: Meaning(503, "shard_unavailable"),
     EncoderUnavailableError: Meaning(503, "encoder_unavailable"),
@@ -74,9 +79,9 @@ MEANINGS: Mapping[type[Exception], Meaning] = {
     TooLarge: Meaning(503, "store_unavailable", message=_STORE_DOWN),
     RayActorError: RESTARTING,
 }
-HTTP_CODES = {400: "malformed_json", 404: "unknown_path", 405: "wrong_method", 413: "too_large", 503: "overloaded"}
+HTTP_CODES = {404: "unknown_path", 405: "wrong_method"}
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorView} for status in (400, 404, 409, 413, 422, 500, 503, 507)
+    status: {"model": ErrorView} for status in (400, 404, 408, 409, 413, 422, 429, 500, 503, 507)
 }
 
 
@@ -93,7 +98,7 @@ def root_of(error: BaseException) -> BaseException:
 
 
 def _render(status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
-    headers = {"Retry-After": "1"} if status == 503 else None
+    headers = {"Retry-After": "1"} if status in (429, 503) else None
     return JSONResponse({"error": {"code": code, "message": message, "field": field}}, status, headers)
 
 
@@ -111,7 +116,7 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
     """Say the first thing that is wrong with a request, and where."""
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path")) or None
+    field = ".".join(str(part) for part in first["loc"][1:]) or None  # the first says in which part of the request
     kind = first["type"]
     if kind == "json_invalid" and first["loc"][0] == "body":
         return _render(400, "malformed_json", f"the body is not JSON: {first.get('ctx', {}).get('error', '')}")
@@ -123,6 +128,12 @@ async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
 
 async def _http(_: Request, error: HTTPException) -> JSONResponse:
     return _render(error.status_code, HTTP_CODES.get(error.status_code, "http_error"), str(error.detail))
+
+
+async def response_to(request: Request, error: Exception) -> Response:
+    """Render an error that is raised outside of the app's routes."""
+    handler = next(HANDLERS[cls] for cls in type(error).__mro__ if cls in HANDLERS)
+    return await handler(request, error)
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {

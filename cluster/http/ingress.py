@@ -19,13 +19,15 @@ from lookalike.actors.supervisor import NAMESPACE, find_supervisor
 from lookalike.actors.writer import find_writer
 from lookalike.cluster.coordinator import remote
 from lookalike.cluster.coordinator.collection import ServedCollection
+from lookalike.cluster.coordinator.shared_call import SharedCall
 from lookalike.cluster.http.app import create_app
 from lookalike.cluster.http.state import ServerState
 from lookalike.cluster.settings import Settings
 from lookalike.ingest.store.collection import Collection
 
-# More requests than this wait in the proxy: each may hold a photo in memory.
-MAX_ONGOING = 256
+# More than the proxy's connections: what may be in flight of each kind is decided by ``limits``, which refuses at once.
+# A number that could be reached would let clients that stall keep everybody waiting, /healthz included.
+MAX_ONGOING = 10_000
 
 
 @serve.deployment(max_ongoing_requests=MAX_ONGOING, ray_actor_options={"num_cpus": 0})
@@ -52,7 +54,7 @@ class Ingress:
             )
             for name, version in versions.items()
         }
-        self._state = ServerState(collections, supervisor.status.remote, unavailable)
+        self._state = ServerState(collections, SharedCall(supervisor.status.remote), unavailable)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Make the app in the replica."""

@@ -1,5 +1,7 @@
 /** Talk to the server: an answer, or an Error whose message is for people. */
 
+import { bodyOf } from "./request.js";
+
 async function fetchJson(path, init) {
   let response;
   try {
@@ -17,11 +19,6 @@ async function fetchJson(path, init) {
 /** Collections, their components and sizes. */
 export const readStatus = () => fetchJson("/v1/status");
 
-/** Send a request as `requestOf` makes it. */
-export const search = ({ path, body }, signal) =>
-  fetchJson(path, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
-    signal,
-  });
+/** Send a request as `requestOf` makes it; the browser says of which type its body is. */
+export const search = (request, signal) =>
+  fetchJson(request.path, { method: "POST", body: bodyOf(request), signal });

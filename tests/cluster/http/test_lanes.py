@@ -1,0 +1,152 @@
+"""Lanes: who comes in, who is refused, and who has to go."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.virtual_time import run
+
+from lookalike.cluster.http.lanes import (
+    FAIR_AFTER_S,
+    MAX_SILENCE_S,
+    MIN_BYTES_PER_S,
+    SMALL_BYTES,
+    Lane,
+    LaneFullError,
+    Transfer,
+    TransferTooSlowError,
+)
+
+MB = 2**20
+
+
+def started(lane: Lane, size_bytes: int = 0) -> Transfer:
+    transfer = lane.enter()
+    transfer.start()
+    transfer.moved(size_bytes)
+    transfer.hold(size_bytes)
+    return transfer
+
+
+async def silence() -> None:
+    await asyncio.sleep(1e6)
+
+
+def test_lane_refuses_at_once_where_nobody_is_slow() -> None:
+    async def main() -> None:
+        lane = Lane("searches", 2, MB)
+        first, _ = lane.enter(), lane.enter()  # they are at work: nobody waits for their clients
+        await asyncio.sleep(60)
+        with pytest.raises(LaneFullError, match="too many searches"):
+            lane.enter()
+        first.leave()
+        lane.enter()
+
+    run(main())
+
+
+def test_lane_ends_the_transfer_that_was_slow_for_longest() -> None:
+    async def main() -> None:
+        lane = Lane("photos", 3, 100 * MB)
+        stalled = [started(lane), started(lane)]
+        await asyncio.sleep(2 * FAIR_AFTER_S)
+        quick = started(lane, 10 * MB)
+        waiting = [asyncio.create_task(transfer.move(silence)) for transfer in (*stalled, quick)]
+        await asyncio.sleep(0)
+        lane.enter()
+        with pytest.raises(TransferTooSlowError):
+            await waiting[0]
+        await asyncio.sleep(FAIR_AFTER_S)
+        assert not waiting[1].done()
+        assert not waiting[2].done()
+        lane.enter()
+        with pytest.raises(TransferTooSlowError):
+            await waiting[1]
+        with pytest.raises(LaneFullError):  # the quick one stays
+            lane.enter()
+        for task in waiting:
+            task.cancel()
+
+    run(main())
+
+
+def test_lane_makes_room_for_bytes_and_never_refuses_a_small_request_for_them() -> None:
+    async def main() -> None:
+        lane = Lane("photos", 100, 4 * MB)
+        small = [started(lane, 1000) for _ in range(20)]
+        stalled = started(lane, 3 * MB)
+        await asyncio.sleep(10)
+        started(lane, 3 * MB)
+        assert [transfer.held_bytes for transfer in small] == [1000] * 20, "small ones hold nothing worth having"
+        assert stalled.held_bytes == 0
+        with pytest.raises(LaneFullError):
+            started(lane, 3 * MB)
+        started(lane, SMALL_BYTES)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("pieces", "pause_s", "passes"),
+    [
+        (50, 0.9 * MAX_SILENCE_S, False),  # never silent for long, but far too slow
+        (3, 1.1 * MAX_SILENCE_S, False),
+        (1000, 0.9, True),
+    ],
+)
+def test_transfer_fails_when_silent_for_long_or_slower_than_the_least_rate(
+    pieces: int, pause_s: float, passes: bool
+) -> None:
+    async def main() -> None:
+        transfer = started(Lane("photos", 1, 1000 * MB))
+        for _ in range(pieces):
+            await transfer.move(lambda: asyncio.sleep(pause_s))
+            transfer.moved(MIN_BYTES_PER_S)
+
+    if passes:
+        run(main())
+    else:
+        with pytest.raises(TransferTooSlowError):
+            run(main())
+
+
+def test_transfer_that_gave_way_between_two_steps_fails_at_the_next() -> None:
+    async def main() -> None:
+        lane = Lane("photos", 1, MB)
+        slow = started(lane)
+        await asyncio.sleep(1)
+        lane.enter()
+        with pytest.raises(TransferTooSlowError):
+            await slow.move(silence)
+
+    run(main())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["enter", "hold", "stop", "leave", "wait"]), st.integers(0, 9)), max_size=60))
+def test_lane_counts_what_is_in_it(steps: list[tuple[str, int]]) -> None:
+    async def main() -> None:
+        lane = Lane("photos", 4, 3 * MB)
+        inside: list[Transfer] = []
+        for step, number in steps:
+            try:
+                if step == "enter":
+                    inside.append(started(lane))
+                elif step == "wait":
+                    await asyncio.sleep(number / 5)
+                elif inside:
+                    transfer = inside[number % len(inside)]
+                    {"hold": lambda t: t.hold(number * MB // 4), "stop": Transfer.stop, "leave": Transfer.leave}[step](
+                        transfer
+                    )
+            except LaneFullError:
+                pass
+            assert 0 <= lane.requests <= lane.max_requests
+            assert lane.held_bytes == sum(transfer.held_bytes for transfer in inside)
+        for transfer in inside:
+            transfer.leave()
+        assert (lane.requests, lane.held_bytes, lane.moving) == (0, 0, {})
+
+    run(main())
