@@ -19,8 +19,8 @@ ResultT = TypeVar("ResultT")
 # How long a client may be silent, and the least rate after that: 25 MB in 6.5 minutes.
 MAX_SILENCE_S = 10.0
 MIN_BYTES_PER_S = 64 * 2**10
-# Where there is no room: a transfer below this rate gives way, whatever it has done before. The rate is that of the last
-# half second to second, because a busy event loop is late, too.
+# Where there is no room: a transfer below this rate gives way, whatever it has done before. The rate is that of the
+# last half second to second, because a busy event loop is late, too.
 FAIR_BYTES_PER_S = 2**20
 FAIR_AFTER_S = 0.5
 WINDOW_S = 1.0

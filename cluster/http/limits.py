@@ -207,7 +207,7 @@ class _Exchange:
         return pieces[-1]
 
     async def _finish(self, body: bytes) -> None:
-        """Send the last of the answer. What is left of the request's body is thrown away first, or the connection is."""
+        """Send the last of the answer; what is left of the request's body is thrown away first, or the connection cut."""
         if self._body_ended:
             await self._send({"type": "http.response.body", "body": body})
             return

@@ -24,7 +24,7 @@ class PartsReader:
     """
 
     def __init__(self, content_type: str, names: Collection[str]) -> None:
-        _, options = parse_options_header(content_type)
+        _, options = parse_options_header(content_type)  # type: ignore[no-untyped-call]
         boundary = options.get("boundary", "")
         if not 1 <= len(boundary) <= 70 or not boundary.isascii():
             raise _malformed("its Content-Type has no boundary of 1 to 70 characters")
@@ -43,7 +43,7 @@ class PartsReader:
         try:
             for event in self._parser.parse(chunk):
                 if isinstance(event, MultipartSegment):
-                    self._begin(event.name)
+                    self._begin(event.name or "")
                 elif event:
                     self._current.append(event)
         except MultipartError as error:
@@ -52,7 +52,7 @@ class PartsReader:
     def finish(self) -> dict[str, bytes]:
         """End the body, and give the content of its parts by name."""
         try:
-            self._parser.close()
+            self._parser.close()  # type: ignore[no-untyped-call]
         except MultipartError as error:
             raise _malformed(str(error)) from None
         return {name: b"".join(pieces) for name, pieces in self._parts.items()}

@@ -8,7 +8,7 @@ sees them, by the same function.
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, cast
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Query
@@ -108,7 +108,7 @@ def _params(scope: Scope) -> SearchParams:
     """Read the options in the query string; of one that is given twice, the last counts."""
     given = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
     try:
-        return SearchParams.model_validate(given)
+        return cast(SearchParams, SearchParams.model_validate(given))
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
         raise RequestValidationError([{**one, "loc": ("query", *one["loc"])} for one in errors]) from None

@@ -52,7 +52,8 @@ KEEP_FORMS = """() => {
     const send = window.fetch;
     window.fetch = async (path, init) => {
         if (init?.body instanceof FormData) {
-            const parts = [...init.body].map(async ([name, part]) => [name, { size: part.size, text: await part.text() }]);
+            const describe = async ([name, part]) => [name, { size: part.size, text: await part.text() }];
+            const parts = [...init.body].map(describe);
             window.forms.push(Object.fromEntries(await Promise.all(parts)));
         }
         return send(path, init);

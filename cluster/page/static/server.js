@@ -20,5 +20,4 @@ async function fetchJson(path, init) {
 export const readStatus = () => fetchJson("/v1/status");
 
 /** Send a request as `requestOf` makes it; the browser says of which type its body is. */
-export const search = (request, signal) =>
-  fetchJson(request.path, { method: "POST", body: bodyOf(request), signal });
+export const search = (request, signal) => fetchJson(request.path, { method: "POST", body: bodyOf(request), signal });

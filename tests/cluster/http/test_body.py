@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from typing import Any
 
@@ -39,7 +40,10 @@ def by_our_client(photo: bytes, json_value: Any) -> tuple[str, bytes]:
 
 
 def by_httpx(photo: bytes, json_value: Any) -> tuple[str, bytes]:
-    files = {"image": ("a.jpg", photo, "image/jpeg"), "query": (None, json.dumps(json_value), "application/json")}
+    files: dict[str, tuple[str | None, bytes, str]] = {
+        "image": ("a.jpg", photo, "image/jpeg"),
+        "query": (None, json.dumps(json_value).encode(), "application/json"),
+    }
     request = httpx.Request("POST", "http://a", files=files)
     return request.headers["content-type"], request.read()
 
@@ -51,7 +55,7 @@ def test_read_parts_gives_what_was_sent_in_any_pieces(
 ) -> None:
     content_type, body = write(photo, json_value)
     edges = sorted({0, len(body), *(min(cut, len(body)) for cut in cuts)})
-    parts = read(content_type, *(body[first:last] for first, last in zip(edges, edges[1:], strict=False)))
+    parts = read(content_type, *(body[first:last] for first, last in itertools.pairwise(edges)))
     assert parts.photo == photo
     assert json.loads(parts.json) == json_value
 

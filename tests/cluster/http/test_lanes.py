@@ -136,11 +136,10 @@ def test_lane_counts_what_is_in_it(steps: list[tuple[str, int]]) -> None:
                     inside.append(started(lane))
                 elif step == "wait":
                     await asyncio.sleep(number / 5)
+                elif inside and step == "hold":
+                    inside[number % len(inside)].hold(number * MB // 4)
                 elif inside:
-                    transfer = inside[number % len(inside)]
-                    {"hold": lambda t: t.hold(number * MB // 4), "stop": Transfer.stop, "leave": Transfer.leave}[step](
-                        transfer
-                    )
+                    {"stop": Transfer.stop, "leave": Transfer.leave}[step](inside[number % len(inside)])
             except LaneFullError:
                 pass
             assert 0 <= lane.requests <= lane.max_requests
