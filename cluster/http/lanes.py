@@ -175,7 +175,9 @@ class Transfer:
             self._lane.make_room(self)
 
     def is_slow(self, now: float) -> bool:
-        """Whether the client is slower than others should wait for."""
+        """Whether the client is waited for now, and slower than others should wait for."""
+        if self._timeout is None:
+            return False
         age_s = now - self._window_started
         fair_bytes = age_s * FAIR_BYTES_PER_S if age_s <= WINDOW_S else inf  # nothing has moved since the window's end
         return age_s > FAIR_AFTER_S and self._window_bytes < fair_bytes

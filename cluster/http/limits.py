@@ -36,7 +36,7 @@ WATCH_AFTER_S = 0.05
 # rest is thrown away, for so many at once. Then the connection is cut.
 DRAIN_S = 5.0
 MAX_DRAINED_BYTES = 256 * 2**20
-MAX_DRAINING = 64
+MAX_DRAINING = 256
 
 STATUS_PATHS = frozenset(("/healthz", "/readyz", "/v1/status"))
 
@@ -192,11 +192,12 @@ class _Exchange:
             await self._finish(bytes(response.body))
 
     async def _send_pieces(self, transfer: Transfer, body: bytes) -> bytes:
-        """Send all of a body but its last piece."""
-        pieces = [body[first : first + PIECE_BYTES] for first in range(0, len(body), PIECE_BYTES)]
+        """Send all of a body but its last piece, and wait until most of that is taken."""
+        last = (len(body) - 1) // PIECE_BYTES * PIECE_BYTES
         transfer.start()
         try:
-            for piece in (*pieces[:-1], b""):  # the last waits until the one before it is taken
+            for first in range(0, last + 1, PIECE_BYTES):
+                piece = body[first : min(first + PIECE_BYTES, last)]  # an empty one at the end: it waits for the others
                 message = {"type": "http.response.body", "body": piece, "more_body": True}
                 await transfer.move(functools.partial(self._send, message))
                 transfer.moved(len(piece))
@@ -204,10 +205,12 @@ class _Exchange:
             raise _Cut from error
         finally:
             transfer.stop()
-        return pieces[-1]
+        return body[last:]
 
     async def _finish(self, body: bytes) -> None:
-        """Send the last of the answer; what is left of the request's body is thrown away first, or the connection cut."""
+        """Send the last of the answer, after what is left of the body was thrown away; or cut the connection."""
+        if self._watch is not None:
+            self._watch.cancel()  # a server also says of a request that is answered that its client has gone
         if self._body_ended:
             await self._send({"type": "http.response.body", "body": body})
             return
