@@ -1,8 +1,9 @@
-"""Requests of one kind in flight: how many there may be, how many bytes they hold, and who goes when there is no room.
+"""Requests of one kind in flight: how many are worked on, how many bytes they hold, who goes when there is no room.
 
-Each kind has a lane of its own, so that a stalled upload takes no search's place. A lane that is full ends the transfer
-that has been slow for longest, so that clients that stall cost others nothing; one on a slow line is left alone as long
-as there is room. Where nobody is slow, the newcomer is refused at once.
+Each kind has a lane of its own, so that a stalled upload takes no search's place. Only requests that are worked on are
+counted: one whose client is waited for, while its body comes or its answer is taken, costs the bytes that it holds.
+Where these are too many, the transfer that has been slow for longest is ended, so that clients that stall cost others
+nothing; one on a slow line is left alone as long as there is room. Where nobody is slow, the newcomer is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ MIN_BYTES_PER_S = 64 * 2**10
 FAIR_BYTES_PER_S = 2**20
 FAIR_AFTER_S = 0.5
 WINDOW_S = 1.0
-# What holds no more than this is never refused for its bytes: the number of requests bounds these.
+# Who holds no more than this is not ended for it, and is not refused for what others hold: so much the proxy collects
+# before it hands a request on.
 SMALL_BYTES = 16 * 2**10
 
 
@@ -49,31 +51,32 @@ class Lane:
     ----------
     name : str
         What they are, in the plural.
-    max_requests : int
+    max_working : int
+        How many may be worked on.
     max_bytes : int
         Of all that they hold: bodies that have arrived, large answers that have not been taken.
+    small_bytes : int
+        A request that holds no more than this is never refused for what others hold.
     """
 
-    def __init__(self, name: str, max_requests: int, max_bytes: int) -> None:
+    def __init__(self, name: str, max_working: int, max_bytes: int, small_bytes: int = SMALL_BYTES) -> None:
         self.name = name
-        self.max_requests = max_requests
+        self.max_working = max_working
         self.max_bytes = max_bytes
-        self.requests = 0
+        self.small_bytes = small_bytes
+        self.working = 0
         self.held_bytes = 0
-        self.moving: dict[Transfer, None] = {}  # those that wait for their client, the longest first
+        self.waiting: dict[Transfer, None] = {}  # for their clients, the longest first
 
-    def enter(self) -> Transfer:
-        """Take a place; give it back with ``Transfer.leave``.
+    def check(self) -> None:
+        """Refuse a newcomer while as many are worked on as may be.
 
         Raises
         ------
         LaneFullError
-            Every place is taken, and nobody is slow.
         """
-        if self.requests >= self.max_requests and not self._end_slow(0, None):
+        if self.working >= self.max_working:
             raise LaneFullError(self.name)
-        self.requests += 1
-        return Transfer(self)
 
     def make_room(self, newcomer: Transfer) -> None:
         """End slow transfers until what is held fits.
@@ -83,22 +86,24 @@ class Lane:
         LaneFullError
             It does not, and the newcomer is not small.
         """
-        while self.held_bytes > self.max_bytes and newcomer.held_bytes > SMALL_BYTES:
-            if not self._end_slow(SMALL_BYTES, newcomer):
-                raise LaneFullError(self.name)
+        while self.held_bytes > self.max_bytes:
+            if not self._end_slow(newcomer):
+                if newcomer.held_bytes > self.small_bytes:
+                    raise LaneFullError(self.name)
+                return
 
-    def _end_slow(self, more_than_bytes: int, spared: Transfer | None) -> bool:
-        """End the transfer that has been slow for longest, of those that hold more than so much."""
+    def _end_slow(self, newcomer: Transfer) -> bool:
+        """End the transfer that has been slow for longest, of those that hold something worth having."""
         now = asyncio.get_running_loop().time()
-        for transfer in self.moving:
-            if transfer is not spared and transfer.held_bytes >= more_than_bytes and transfer.is_slow(now):
+        for transfer in self.waiting:
+            if transfer is not newcomer and transfer.held_bytes > SMALL_BYTES and transfer.is_slow(now):
                 transfer.end()
                 return True
         return False
 
 
 class Transfer:
-    """One request's place in its lane: what it holds, and how fast its client sends or reads."""
+    """One request in its lane: what it holds, and how fast its client sends or reads."""
 
     __slots__ = (
         "_ended",
@@ -108,6 +113,7 @@ class Transfer:
         "_timeout",
         "_window_bytes",
         "_window_started",
+        "_working",
         "held_bytes",
     )
 
@@ -115,21 +121,39 @@ class Transfer:
         self._lane = lane
         self._timeout: asyncio.Timeout | None = None
         self._ended = False
+        self._working = False
         self._started = 0.0
         self._moved_bytes = 0
         self._window_started = 0.0
         self._window_bytes = 0
         self.held_bytes = 0
 
-    def start(self) -> None:
+    def wait(self) -> None:
         """From now on the client is waited for."""
+        self._stop()
+        if not self._ended:
+            self._lane.waiting[self] = None
         self._started = self._window_started = asyncio.get_running_loop().time()
         self._moved_bytes = self._window_bytes = 0
-        self._lane.moving[self] = None
 
-    def stop(self) -> None:
-        """From now on the client waits for us."""
-        self._lane.moving.pop(self, None)
+    def work(self) -> None:
+        """From now on the client waits for us.
+
+        Raises
+        ------
+        LaneFullError
+            Too many are worked on.
+        """
+        self._stop()
+        if not self._ended:
+            self._lane.check()
+            self._lane.working += 1
+            self._working = True
+
+    def _stop(self) -> None:
+        self._lane.waiting.pop(self, None)
+        self._lane.working -= self._working
+        self._working = False
 
     async def move(self, step: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Wait for the client's next step for as long as it may take.
@@ -183,16 +207,15 @@ class Transfer:
         return age_s > FAIR_AFTER_S and self._window_bytes < fair_bytes
 
     def end(self) -> None:
-        """Give the place to another now, and let the step in flight fail."""
+        """Give what is held to others now, and let the step in flight fail."""
         self.leave()
         if self._timeout is not None:
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
     def leave(self) -> None:
-        """Give the place back; a second time does nothing."""
+        """Give everything back; a second time does nothing."""
         if not self._ended:
             self._ended = True
-            self.stop()
-            self._lane.requests -= 1
+            self._stop()
             self._lane.held_bytes -= self.held_bytes
             self.held_bytes = 0

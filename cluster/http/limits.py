@@ -54,7 +54,7 @@ class Limits:
         self.searches = Lane("searches", 1024, 64 * 2**20)
         self.uploads = Lane("photos", 128, 256 * 2**20)
         self.writes = Lane("writes", 256, 128 * 2**20)
-        self.reads = Lane("requests", 256, 256 * 2**20)
+        self.reads = Lane("requests", 256, 256 * 2**20, small_bytes=2**20)  # most photos are smaller
         self.draining = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,7 +106,7 @@ class _Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._transfer: Transfer | None = None
+        self._transfer = Transfer(lane)
         self._body_ended = False
         self._received_bytes = 0
         self._start: Message | None = None
@@ -116,43 +116,43 @@ class _Exchange:
         self.client_gone = False
 
     def begin(self, headers: dict[bytes, bytes]) -> LookalikeError | None:
-        """Take a place; or say why the request is refused, without its body."""
+        """Begin to wait for the body, or to work; or say why the request is refused, without its body."""
         declared = headers.get(b"content-length", b"0")
         self._body_ended = declared == b"0" and b"transfer-encoding" not in headers
         if declared.isdigit() and int(declared[:20]) > self._max_bytes:
             return BodyTooLargeError(self._max_bytes)
         try:
-            self._transfer = self._lane.enter()
+            if self._body_ended:
+                self._transfer.work()
+                self._watch_client()
+            else:
+                self._lane.check()  # now rather than when all of the body has come
+                self._transfer.wait()
         except LaneFullError as error:
             return error
-        if self._body_ended:
-            self._watch_client()
-        else:
-            self._transfer.start()
         return None
 
     def end(self) -> None:
-        """Give the place back."""
+        """Give everything back."""
         if self._watch is not None:
             self._watch.cancel()
-        if self._transfer is not None:
-            self._transfer.leave()
+        self._transfer.leave()
 
     async def receive(self) -> Message:
         """Receive the next part of the body, or that the client has gone."""
-        if self._body_ended or self._transfer is None:
+        if self._body_ended:
             return await self._receive()
         message = await self._transfer.move(self._receive)
         size = len(message.get("body", b""))
         self._received_bytes += size
         self._transfer.moved(size)
-        if not message.get("more_body", False):
-            self._body_ended = True
-            self._transfer.stop()
-            self._watch_client()
+        self._body_ended = not message.get("more_body", False)
         if self._received_bytes > self._max_bytes:
             raise BodyTooLargeError(self._max_bytes)
         self._transfer.hold(size)
+        if self._body_ended:
+            self._transfer.work()
+            self._watch_client()
         return message
 
     async def send(self, message: Message) -> None:
@@ -165,7 +165,7 @@ class _Exchange:
         start, self._start = self._start, None
         body: bytes = message.get("body", b"")
         try:
-            if len(body) > PIECE_BYTES and self._transfer is not None:
+            if len(body) > PIECE_BYTES:
                 self._transfer.hold(len(body))
         except LaneFullError as error:
             if start is None:
@@ -174,8 +174,8 @@ class _Exchange:
             return
         if start is not None:
             await self._send(start)
-        if len(body) > PIECE_BYTES and self._transfer is not None:
-            body = await self._send_pieces(self._transfer, body)
+        if len(body) > PIECE_BYTES:
+            body = await self._send_pieces(body)
         if message.get("more_body", False):
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
         else:
@@ -191,20 +191,18 @@ class _Exchange:
         with contextlib.suppress(_Cut):
             await self._finish(bytes(response.body))
 
-    async def _send_pieces(self, transfer: Transfer, body: bytes) -> bytes:
+    async def _send_pieces(self, body: bytes) -> bytes:
         """Send all of a body but its last piece, and wait until most of that is taken."""
         last = (len(body) - 1) // PIECE_BYTES * PIECE_BYTES
-        transfer.start()
+        self._transfer.wait()
         try:
             for first in range(0, last + 1, PIECE_BYTES):
                 piece = body[first : min(first + PIECE_BYTES, last)]  # an empty one at the end: it waits for the others
                 message = {"type": "http.response.body", "body": piece, "more_body": True}
-                await transfer.move(functools.partial(self._send, message))
-                transfer.moved(len(piece))
+                await self._transfer.move(functools.partial(self._send, message))
+                self._transfer.moved(len(piece))
         except TransferTooSlowError as error:
             raise _Cut from error
-        finally:
-            transfer.stop()
         return body[last:]
 
     async def _finish(self, body: bytes) -> None:

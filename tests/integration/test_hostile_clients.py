@@ -149,9 +149,7 @@ def test_stalled_heads_hurt_nobody_and_are_ended(server: Server, photo: bytes) -
         good_clients(server, photo),
         sockets(server, 300, b"POST /v1/collections/default/search HTTP/1.1\r\nHo") as stalled,
     ):
-        assert {status_of(client) for client in stalled[1:]} == {408}
-        _, _, content = stalled[0].recv(2000).partition(b"\r\n\r\n")
-        assert json.loads(content)["error"]["code"] == "too_slow"
+        assert {status_of(client) for client in stalled} == {408}
 
 
 HOSTILE_JSON = {

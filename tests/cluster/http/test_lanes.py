@@ -24,8 +24,9 @@ MB = 2**20
 
 
 def started(lane: Lane, size_bytes: int = 0) -> Transfer:
-    transfer = lane.enter()
-    transfer.start()
+    lane.check()
+    transfer = Transfer(lane)
+    transfer.wait()
     transfer.moved(size_bytes)
     transfer.hold(size_bytes)
     return transfer
@@ -46,38 +47,59 @@ async def stalled(lane: Lane, size_bytes: int = 0) -> Waiting:
     return transfer, task
 
 
-def test_lane_refuses_at_once_where_nobody_is_slow() -> None:
+def working(lane: Lane) -> Transfer:
+    """A transfer whose body has come."""
+    transfer = started(lane)
+    transfer.work()
+    return transfer
+
+
+def test_lane_refuses_at_once_while_as_many_are_worked_on_as_may_be() -> None:
     async def main() -> None:
         lane = Lane("searches", 2, MB)
-        first, _ = lane.enter(), lane.enter()  # they are at work: nobody waits for their clients
+        last = started(lane)
+        first, _ = working(lane), working(lane)
         await asyncio.sleep(60)
         with pytest.raises(LaneFullError, match="too many searches"):
-            lane.enter()
+            lane.check()
+        with pytest.raises(LaneFullError, match="too many searches"):
+            last.work()
         first.leave()
-        lane.enter()
+        last.work()
+
+    run(main())
+
+
+def test_lane_counts_nobody_whose_client_is_waited_for() -> None:
+    async def main() -> None:
+        lane = Lane("searches", 1, MB)
+        for _ in range(100):
+            await stalled(lane)
+        working(lane).wait()  # its answer is being taken
+        working(lane)
 
     run(main())
 
 
 def test_lane_ends_the_transfer_that_was_slow_for_longest() -> None:
     async def main() -> None:
-        lane = Lane("photos", 3, 100 * MB)
-        (_, first), (_, second) = await stalled(lane), await stalled(lane)
-        await asyncio.sleep(2 * FAIR_AFTER_S)
-        _, quick = await stalled(lane, 10 * MB)
-        lane.enter()
+        lane = Lane("photos", 3, 15 * MB)
+        (_, first), (_, second) = await stalled(lane, MB), await stalled(lane, MB)
+        await asyncio.sleep(3 * FAIR_AFTER_S)
+        _, quick = await stalled(lane, 13 * MB)
+        started(lane, MB)
         with pytest.raises(TransferTooSlowError):
             await first
         await asyncio.sleep(FAIR_AFTER_S)
         assert not second.done()
         assert not quick.done()
-        lane.enter()
+        started(lane, MB)
         with pytest.raises(TransferTooSlowError):
             await second
         with pytest.raises(LaneFullError):  # the quick one stays
-            lane.enter()
+            started(lane, MB)
         await asyncio.sleep(1)
-        lane.enter()
+        started(lane, MB)
         with pytest.raises(TransferTooSlowError):  # it was quick once
             await quick
 
@@ -88,11 +110,11 @@ def test_lane_ends_nobody_whom_it_does_not_wait_for() -> None:
     """Its body may be in the sockets: the request works, and has not asked for it yet."""
 
     async def main() -> None:
-        lane = Lane("writes", 1, MB)
-        started(lane)
+        lane = Lane("writes", 9, MB)
+        started(lane, MB)
         await asyncio.sleep(5)
         with pytest.raises(LaneFullError):
-            lane.enter()
+            started(lane, MB)
 
     run(main())
 
@@ -140,18 +162,22 @@ def test_transfer_fails_when_silent_for_long_or_slower_than_the_least_rate(
 def test_transfer_that_gave_way_takes_no_further_step() -> None:
     async def main() -> None:
         lane = Lane("photos", 1, MB)
-        transfer, task = await stalled(lane)
-        await asyncio.sleep(1)
-        lane.enter()
+        transfer, task = await stalled(lane, MB)
+        await asyncio.sleep(1.5)
+        started(lane, MB)
         for step in (task, transfer.move(lambda: asyncio.sleep(0))):
             with pytest.raises(TransferTooSlowError):
                 await step
-        assert (lane.requests, transfer.held_bytes) == (1, 0)
+        assert (lane.held_bytes, transfer.held_bytes) == (MB, 0)
 
     run(main())
 
 
-@given(st.lists(st.tuples(st.sampled_from(["enter", "hold", "stop", "leave", "wait"]), st.integers(0, 9)), max_size=60))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["enter", "hold", "work", "wait", "leave", "sleep"]), st.integers(0, 9)), max_size=60
+    )
+)
 def test_lane_counts_what_is_in_it(steps: list[tuple[str, int]]) -> None:
     async def main() -> None:
         lane = Lane("photos", 4, 3 * MB)
@@ -160,18 +186,20 @@ def test_lane_counts_what_is_in_it(steps: list[tuple[str, int]]) -> None:
             try:
                 if step == "enter":
                     inside.append(started(lane))
-                elif step == "wait":
+                elif step == "sleep":
                     await asyncio.sleep(number / 5)
                 elif inside and step == "hold":
                     inside[number % len(inside)].hold(number * MB // 4)
                 elif inside:
-                    {"stop": Transfer.stop, "leave": Transfer.leave}[step](inside[number % len(inside)])
+                    {"work": Transfer.work, "wait": Transfer.wait, "leave": Transfer.leave}[step](
+                        inside[number % len(inside)]
+                    )
             except LaneFullError:
                 pass
-            assert 0 <= lane.requests <= lane.max_requests
+            assert 0 <= lane.working <= lane.max_working
             assert lane.held_bytes == sum(transfer.held_bytes for transfer in inside)
         for transfer in inside:
             transfer.leave()
-        assert (lane.requests, lane.held_bytes, lane.moving) == (0, 0, {})
+        assert (lane.working, lane.held_bytes, lane.waiting) == (0, 0, {})
 
     run(main())

@@ -178,9 +178,9 @@ def test_limits_let_stalled_bodies_take_nobodys_place() -> None:
 
     async def main() -> None:
         app = App()
-        stalled = [app.client(SEARCH, pieces(20_000, then="stall")) for _ in range(1024)]
-        stalled += [app.client(BY_PHOTO, pieces(20 * MB, then="stall")) for _ in range(9)]
-        stalled += [app.client(BY_PHOTO, pieces(20_000, then="stall")) for _ in range(110)]
+        stalled = [app.client(SEARCH, pieces(20_000, then="stall")) for _ in range(2000)]
+        stalled += [app.client(BY_PHOTO, pieces(20 * MB, then="stall")) for _ in range(12)]
+        stalled += [app.client(BY_PHOTO, pieces(20_000, then="stall")) for _ in range(1000)]
         await asyncio.sleep(1.5)
         before = asyncio.get_running_loop().time()
         good = [app.client(SEARCH, pieces(200)) for _ in range(32)]
@@ -209,7 +209,7 @@ def test_limits_refuse_with_429_while_all_places_are_at_work() -> None:
         await asyncio.gather(*(client.task for client in (*clients, health)))
         assert (health.status, clients[0].status) == (200, 200)
         assert app.limits is not None
-        assert (app.limits.searches.requests, app.limits.searches.held_bytes, app.limits.draining) == (0, 0, 0)
+        assert (app.limits.searches.working, app.limits.searches.held_bytes, app.limits.draining) == (0, 0, 0)
 
     run(main())
 
