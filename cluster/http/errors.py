@@ -39,6 +39,10 @@ from lookalike.errors import (
 
 logger = logging.getLogger(__name__)
 
+# A message may quote what a client sent, such as a name that is as long as the body.
+MAX_MESSAGE_CHARS = 2000
+MAX_FIELD_CHARS = 256
+
 
 class Meaning(NamedTuple):
     """What an error means to a client. ``message`` stands in for the error's own, where that is not for clients."""
@@ -98,6 +102,8 @@ def root_of(error: BaseException) -> BaseException:
 
 
 def _render(status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
+    message = message if len(message) <= MAX_MESSAGE_CHARS else f"{message[:MAX_MESSAGE_CHARS]}…"
+    field = field and field[:MAX_FIELD_CHARS]
     headers = {"Retry-After": "1"} if status in (429, 503) else None
     return JSONResponse({"error": {"code": code, "message": message, "field": field}}, status, headers)
 

@@ -37,7 +37,9 @@ class BodyTooLargeError(LookalikeError):
     """The body exceeds the limit. Argument: the limit in bytes."""
 
     def __str__(self) -> str:
-        return f"the body is larger than {self.args[0]:,} bytes; send a photo as it is or as multipart/form-data"
+        limit: int = self.args[0]
+        hint = "; send photos as they are, or as multipart/form-data" if limit == MAX_JSON_BYTES else ""
+        return f"the body is larger than {limit:,} bytes{hint}"
 
 
 def read_json(content: bytes, part: str | None = None) -> object:

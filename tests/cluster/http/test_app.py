@@ -35,6 +35,14 @@ def test_every_route_answers_with_what_its_document_promises(tmp_path: Path) -> 
         assert http.contract.promised <= http.contract.answered
 
 
+def test_errors_quote_no_more_than_a_page_of_what_was_sent(http: AsgiClient) -> None:
+    for body in ({"a" * 900_000: 1}, {"image_id": "x", "weights": {"b" * 900_000: 1}}):
+        answer = http.post(f"{COLLECTION}/search", json=body)
+        assert (answer.status_code, len(answer.content) < 8000) == (422, True)
+    answer = http.post(f"/v1/collections/{'c' * 60_000}/search", json={"image_id": "x"})
+    assert (answer.status_code, len(answer.content) < 8000) == (404, True)
+
+
 def test_document_describes_both_kinds_of_body_and_every_model(http: AsgiClient) -> None:
     document = http.get("/openapi.json").json()
     for path, method, models in (
