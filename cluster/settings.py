@@ -7,9 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, f
 from lookalike.cluster.access.settings import AccessSettings
 from lookalike.storage import Location
 
-# A photo of 25 MB is 34 MB in base64; the rest is room for the other fields.
-MAX_BODY_BYTES = 36 * 2**20
-
 
 class Settings(BaseModel):
     """How to serve a store."""

@@ -11,15 +11,15 @@ Answers are the JSON objects that the server sends, so a server that is newer th
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import re
+import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict, Unpack, cast
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, Unpack, cast
+from urllib.parse import quote, urlsplit
 
 from lookalike.errors import LookalikeError
 
@@ -182,6 +182,17 @@ class Status(TypedDict):
     collections: list[CollectionStatus]
 
 
+class _Form(NamedTuple):
+    """A body of two parts: a photo as it is, and JSON."""
+
+    photo: bytes
+    json_part: str
+    fields: Mapping[str, Any]
+
+
+_Body = bytes | _Form | Mapping[str, Any] | None
+
+
 class Client:
     """Calls for one collection of one server.
 
@@ -226,9 +237,7 @@ class Client:
 
     def search_photo(self, photo: bytes, **options: Unpack[SearchOptions]) -> Answer:
         """Find the images most like a photo: the bytes of a JPEG, PNG or WebP."""
-        params = {name: json.dumps(value) for name, value in options.items()}
-        path = f"{self._path('search/image')}?{urlencode(params)}"
-        return cast(Answer, self._json("POST", path, photo))
+        return cast(Answer, self._json("POST", self._path("search"), _Form(photo, "query", options)))
 
     def encode(self, photo: bytes) -> PhotoCodes:
         """Turn a photo into its codes."""
@@ -244,8 +253,7 @@ class Client:
 
     def put(self, image_id: str, photo: bytes, **attributes: Unpack[ImageAttributes]) -> Written:
         """Add an image or replace it: durable when this returns, searchable within a second."""
-        fields = {"image": base64.b64encode(photo).decode(), **attributes}
-        return cast(Written, self._json("PUT", self._image_path(image_id), fields))
+        return cast(Written, self._json("PUT", self._image_path(image_id), _Form(photo, "fields", attributes)))
 
     def delete(self, image_id: str) -> Written:
         """Remove an image."""
@@ -265,7 +273,7 @@ class Client:
     def _image_path(self, image_id: str) -> str:
         return self._path(f"images/{quote(image_id)}")  # slashes stay: ids are like 220232453/1
 
-    def _json(self, method: str, path: str, body: bytes | Mapping[str, Any] | None = None) -> object:
+    def _json(self, method: str, path: str, body: _Body = None) -> object:
         content = self._send(method, path, body)
         try:
             return json.loads(content)
@@ -274,20 +282,22 @@ class Client:
                 f"{self.url} answered with something other than JSON; is it a lookalike server?"
             ) from error
 
-    def _send(self, method: str, path: str, body: bytes | Mapping[str, Any] | None = None) -> bytes:
+    def _send(self, method: str, path: str, body: _Body = None) -> bytes:
         headers = {"Accept": "application/json"}
+        content = body if isinstance(body, bytes) else None
         if isinstance(body, bytes):
             headers["Content-Type"] = media_type_of(body)
+        elif isinstance(body, _Form):
+            headers["Content-Type"], content = _multipart(body)
         elif body is not None:
             headers["Content-Type"] = "application/json"
-            body = json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, body, headers, method=method)  # noqa: S310 - see __init__
+            content = json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, content, headers, method=method)  # noqa: S310 - see __init__
         if self._key is not None:  # not to where a photo's answer may redirect us: that is another server
             request.add_unredirected_header("Authorization", f"Bearer {self._key}")
         try:
             with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:  # noqa: S310
-                content: bytes = answer.read()
-                return content
+                return cast(bytes, answer.read())
         except urllib.error.HTTPError as error:
             raise _refusal(error) from error
         except (OSError, http.client.HTTPException) as error:
@@ -300,6 +310,19 @@ class Client:
         if isinstance(reason, http.client.HTTPException):
             return f"the answer of {self.url} broke off, or is not HTTP ({reason!r})"
         return f"no server answers at {self.url} ({reason}); start one with `lookalike serve`"
+
+
+def _multipart(form: _Form) -> tuple[str, bytes]:
+    """Write a form: its Content-Type, and its body."""
+    boundary = secrets.token_hex(16)  # 128 random bits, so that no photo holds it
+    head = f"--{boundary}\r\nContent-Disposition: form-data; name="
+    parts = (
+        f'{head}"{form.json_part}"\r\nContent-Type: application/json\r\n\r\n{json.dumps(form.fields)}\r\n'.encode(),
+        f'{head}"image"; filename="photo"\r\nContent-Type: {media_type_of(form.photo)}\r\n\r\n'.encode(),
+        form.photo,
+        f"\r\n--{boundary}--\r\n".encode(),
+    )
+    return f"multipart/form-data; boundary={boundary}", b"".join(parts)
 
 
 def media_type_of(photo: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import pickle
 import socket
@@ -9,13 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import get_type_hints
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import BaseModel
+from starlette.types import Message
 from support.processes import free_port
 from support.replies import Received, Replies, replying
 
@@ -23,6 +25,8 @@ from lookalike import client as client_module
 from lookalike.actors.query.query import SearchOptions as QueryOptions
 from lookalike.client import Client, ClientError, SearchOptions, media_type_of
 from lookalike.cluster.http import schema
+from lookalike.cluster.http.body import Parts, read_parts
+from lookalike.ingest.attributes import Attributes
 
 HEAVY = {"numpy", "pyarrow", "pydantic", "ray", "tensorflow", "keras", "fastapi", "click"}
 image_ids = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=40)
@@ -72,19 +76,28 @@ def test_client_search_by_id_and_by_photo_send_alike(server: Replies, options: S
     by_id = schema.SearchRequest.model_validate_json(_last(server).body)
     assert by_id.image_id == "220000000/1"
     client.search_photo(b"a photo", **options)
-    url = urlsplit(_last(server).path)
-    by_photo = schema.SearchParams.model_validate(dict(parse_qsl(url.query)))
-    for name in QueryOptions.model_fields:
-        assert getattr(by_photo, name) == getattr(by_id, name)
-    assert (url.path, _last(server).body) == ("/v1/collections/default/search/image", b"a photo")
+    parts = _parts(_last(server), "query")
+    assert QueryOptions.model_validate_json(parts.json) == by_id.plain()
+    assert (_last(server).path, parts.photo) == ("/v1/collections/default/search", b"a photo")
+
+
+def _parts(received: Received, json_part: str) -> Parts:
+    """What the server's own reader finds in a request."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": received.body}
+
+    headers = [(b"content-type", (received.media_type or "").encode())]
+    return asyncio.run(read_parts({"headers": headers}, receive, json_part))
 
 
 def test_client_put_sends_the_photo_and_the_attributes(server: Replies) -> None:
     server.answer({})
     Client(server.url, "shoes").put("a/1", b"\xff\xd8 a photo", price=12.5, brand="nike")
     assert _last(server).path == "/v1/collections/shoes/images/a/1"
-    fields = schema.ImageFields.model_validate_json(_last(server).body)
-    assert (fields.price, fields.brand) == (12.5, "nike")
+    parts = _parts(_last(server), "fields")
+    fields = Attributes.model_validate_json(parts.json)
+    assert (fields.price, fields.brand, parts.photo) == (12.5, "nike", b"\xff\xd8 a photo")
 
 
 @pytest.mark.parametrize(("form", "media_type"), [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp")])

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from lookalike.ingest.attributes import MAX_ID_CHARS, FilterKind, Held, Moment, max_chars, names_filtered, names_held
@@ -53,7 +53,7 @@ class OneOf(_Condition):
     """The field has one of these values; a group also lies below one of these nodes."""
 
     field: _field_of(("image_id", *_VALUE_FIELDS))  # type: ignore[valid-type]
-    values: Annotated[tuple[Value, ...], Field(alias="in", min_length=1, max_length=MAX_VALUES)]
+    values: Annotated[tuple[Value, ...], FailFast(), Field(alias="in", min_length=1, max_length=MAX_VALUES)]
 
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -111,7 +111,7 @@ class Not(_Condition):
 class AnyOf(_Condition):
     """At least one of the conditions is met."""
 
-    conditions: Annotated[tuple[Filter, ...], Field(alias="any", min_length=1, max_length=MAX_CONDITIONS)]
+    conditions: Annotated[tuple[Filter, ...], FailFast(), Field(alias="any", min_length=1, max_length=MAX_CONDITIONS)]
 
 
 def _kind(condition: Any) -> str | None:
@@ -183,6 +183,7 @@ def _not_too_many(filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
 
 Filters = Annotated[
     tuple[Filter, ...],
+    FailFast(),
     AfterValidator(_not_too_many),
     Field(max_length=MAX_CONDITIONS, description="Conditions on the hits; all must hold, before phase one."),
 ]

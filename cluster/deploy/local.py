@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 FIRST_PORT, LAST_PORT = 20_000, 29_999
 # One is held, four are for Serve and its proxy, the others for replicas: one at a time, a new one after each restart.
 PORTS = 50
+# How long the proxy waits for a client that should send or read, without a byte: by default it is an hour.
+MAX_CLIENT_SILENCE_S = 30
 
 # It takes 3 s. What hangs must not keep the server from serving what it can.
 MAX_WARM_UP_S = 120.0
@@ -300,6 +302,7 @@ def _environment(scratch: Path, ports: range) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(MAX_CLIENT_SILENCE_S),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(proxy_http),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(proxy_grpc),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas[0]),

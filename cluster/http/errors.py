@@ -26,6 +26,8 @@ from lookalike.cluster.coordinator.encoding import EncoderUnavailableError
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError, ShardUnavailableError
 from lookalike.cluster.coordinator.search import UnknownImageError
 from lookalike.cluster.coordinator.writes import WriterUnavailableError
+from lookalike.cluster.http.json_body import BodyTooLargeError
+from lookalike.cluster.http.lanes import LaneFullError, TransferTooSlowError
 from lookalike.cluster.http.locations import without_locations
 from lookalike.cluster.http.schema import ErrorView
 from lookalike.cluster.http.state import CollectionUnavailableError, UnknownCollectionError
@@ -41,6 +43,10 @@ from lookalike.errors import (
 )
 
 logger = logging.getLogger(__name__)
+
+# A message may quote what a client sent, such as a name that is as long as the body.
+MAX_MESSAGE_CHARS = 2000
+MAX_FIELD_CHARS = 256
 
 
 class Meaning(NamedTuple):
@@ -63,12 +69,15 @@ _STORE_DOWN = "the store cannot be read or written now; the server's log says wh
 
 # By class, subclasses included; what is not listed is our own fault.
 MEANINGS: Mapping[type[Exception], Meaning] = {
+    BodyTooLargeError: Meaning(413, "too_large"),
+    LaneFullError: Meaning(429, "overloaded"),
+    TransferTooSlowError: Meaning(408, "too_slow"),
     UndecodableImage: Meaning(422, "undecodable_image", "image"),
     UnknownComponentError: Meaning(422, "unknown_component", "weights", echoes=True),
     UnknownCollectionError: Meaning(404, "unknown_collection", "collection", echoes=True),
     UnknownImageError: Meaning(404, "unknown_image", "image_id", echoes=True),
     PhotoGoneError: Meaning(404, "no_photo", "image_id"),
-    OverloadedError: Meaning(503, "overloaded"),
+    OverloadedError: Meaning(429, "overloaded"),
     DeadlineExceeded: Meaning(503, "deadline_exceeded"),
     ShardUnavailableError: Meaning(503, "shard_unavailable"),
     ReplicaLostError: Meaning(503, "shard_unavailable"),
@@ -86,9 +95,9 @@ MEANINGS: Mapping[type[Exception], Meaning] = {
     TooLarge: Meaning(503, "store_unavailable", message=_STORE_DOWN),
     RayActorError: RESTARTING,
 }
-HTTP_CODES = {400: "malformed_json", 404: "unknown_path", 405: "wrong_method", 413: "too_large", 503: "overloaded"}
+HTTP_CODES = {404: "unknown_path", 405: "wrong_method"}
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorView} for status in (400, 401, 403, 404, 409, 413, 421, 422, 429, 500, 503, 507)
+    status: {"model": ErrorView} for status in (400, 401, 403, 404, 408, 409, 413, 421, 422, 429, 500, 503, 507)
 }
 
 
@@ -108,11 +117,13 @@ def error_response(
     status: int, code: str, message: str, field: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """Give an error its one shape."""
+    message = message if len(message) <= MAX_MESSAGE_CHARS else f"{message[:MAX_MESSAGE_CHARS]}…"
+    field = field and field[:MAX_FIELD_CHARS]
     return JSONResponse({"error": {"code": code, "message": message, "field": field}}, status, headers)
 
 
 def _render(status: int, code: str, message: str, field: str | None = None) -> JSONResponse:
-    return error_response(status, code, message, field, {"Retry-After": "1"} if status == 503 else None)
+    return error_response(status, code, message, field, {"Retry-After": "1"} if status in (429, 503) else None)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
@@ -130,7 +141,7 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
     """Say the first thing that is wrong with a request, and where."""
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path")) or None
+    field = ".".join(str(part) for part in first["loc"][1:]) or None  # the first says in which part of the request
     kind = first["type"]
     if kind == "json_invalid" and first["loc"][0] == "body":
         return _render(400, "malformed_json", f"the body is not JSON: {first.get('ctx', {}).get('error', '')}")
@@ -142,6 +153,12 @@ async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
 
 async def _http(_: Request, error: HTTPException) -> JSONResponse:
     return _render(error.status_code, HTTP_CODES.get(error.status_code, "http_error"), str(error.detail))
+
+
+async def response_to(request: Request, error: Exception) -> Response:
+    """Render an error that is raised outside of the app's routes."""
+    handler = next(HANDLERS[cls] for cls in type(error).__mro__ if cls in HANDLERS)
+    return await handler(request, error)
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {

@@ -11,12 +11,15 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 
 from lookalike.cluster.coordinator.collection import PhotoUrl
+from lookalike.cluster.http.body import photo_or_json, read_parts
+from lookalike.cluster.http.json_body import read_json, validate
 from lookalike.cluster.http.photos import from_base64
 from lookalike.cluster.http.schema import ImageFields, StoredImage, WriteView
 from lookalike.cluster.http.state import ChosenCollection
 from lookalike.cluster.http.views import stored_view
-from lookalike.ingest.attributes import ImageId
+from lookalike.ingest.attributes import Attributes, ImageId
 
+FIELDS_PART = "fields"
 PHOTO_HEADERS = {"Cache-Control": "private, max-age=60", "X-Content-Type-Options": "nosniff"}
 
 
@@ -67,10 +70,18 @@ async def image(collection: ChosenCollection, image_id: ImageId) -> Response:
     return JSONResponse(stored_view(collection.name, await collection.image(image_id)))
 
 
-@router.put("/{image_id:id}", response_model=WriteView)
-async def put(collection: ChosenCollection, image_id: ImageId, fields: ImageFields) -> Response:
+@router.put(
+    "/{image_id:id}", response_model=WriteView, openapi_extra=photo_or_json(ImageFields, FIELDS_PART, Attributes)
+)
+async def put(collection: ChosenCollection, image_id: ImageId, request: Request) -> Response:
     """Add an image or replace it; it is durable when this returns, and searchable within a second."""
-    await collection.put(image_id, fields, await from_base64(fields.image))
+    parts = await read_parts(request.scope, request.receive, FIELDS_PART)
+    if parts.photo is not None:
+        fields = validate(Attributes, read_json(parts.json, FIELDS_PART), FIELDS_PART)
+        await collection.put(image_id, fields, parts.photo)
+    else:
+        given = validate(ImageFields, read_json(parts.json))
+        await collection.put(image_id, given, await from_base64(given.image))
     return JSONResponse({"image_id": image_id, "status": "stored"})
 
 

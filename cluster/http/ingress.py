@@ -20,6 +20,7 @@ from lookalike.actors.writer import find_writer
 from lookalike.cluster.coordinator import remote
 from lookalike.cluster.coordinator.collection import ServedCollection
 from lookalike.cluster.coordinator.decoding import Decoders
+from lookalike.cluster.coordinator.shared_call import SharedCall
 from lookalike.cluster.coordinator.warm_up import WarmUp
 from lookalike.cluster.http.access import protected
 from lookalike.cluster.http.app import create_app
@@ -28,8 +29,9 @@ from lookalike.cluster.http.state import ServerState
 from lookalike.cluster.settings import Settings
 from lookalike.ingest.store.collection import Collection
 
-# More requests than this wait in the proxy: each may hold a photo in memory.
-MAX_ONGOING = 256
+# More than the proxy's connections: what may be in flight of each kind is decided by ``limits``, which refuses at once.
+# A number that could be reached would let clients that stall keep everybody waiting, /healthz included.
+MAX_ONGOING = 10_000
 
 
 @serve.deployment(max_ongoing_requests=MAX_ONGOING, ray_actor_options={"num_cpus": 0})
@@ -59,7 +61,8 @@ class Ingress:
             for name, version in versions.items()
         }
         reasons = {name: without_locations(reason, settings.root) for name, reason in unavailable.items()}
-        self._state = ServerState(collections, supervisor.status.remote, reasons, WarmUp(collections.values()))
+        statuses = SharedCall(supervisor.status.remote)
+        self._state = ServerState(collections, statuses, reasons, WarmUp(collections.values()))
         self._settings = settings
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

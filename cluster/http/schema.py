@@ -55,6 +55,10 @@ class ImageFields(Attributes):
     image: Base64Photo
 
 
+# What routes read by themselves, under a budget; the document has them as what FastAPI would have read.
+BODIES = (SearchRequest, SearchOptions, ImageFields, Attributes)
+
+
 class _View(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -43,20 +43,34 @@ class ServerState:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     warm_up: WarmUp = field(default_factory=WarmUp)
 
+    def collection(self, name: str) -> ServedCollection:
+        """Find a collection by the name in a path.
+
+        Raises
+        ------
+        UnknownCollectionError, CollectionUnavailableError
+        """
+        if name in self.unavailable:
+            raise CollectionUnavailableError(name, self.unavailable[name])
+        if name not in self.collections:
+            raise UnknownCollectionError(name, sorted(self.collections))
+        return self.collections[name]
+
+
+def state_of(request: Request) -> ServerState:
+    """The state of the app that answers a request."""
+    return cast(ServerState, request.app.state.server)
+
 
 async def _state(request: Request) -> ServerState:
-    return cast(ServerState, request.app.state.server)
+    return state_of(request)
 
 
 State = Annotated[ServerState, Depends(_state)]
 
 
 async def _chosen(state: State, collection: str) -> ServedCollection:
-    if collection in state.unavailable:
-        raise CollectionUnavailableError(collection, state.unavailable[collection])
-    if collection not in state.collections:
-        raise UnknownCollectionError(collection, sorted(state.collections))
-    return state.collections[collection]
+    return state.collection(collection)
 
 
 ChosenCollection = Annotated[ServedCollection, Depends(_chosen)]

@@ -9,6 +9,7 @@ import {
   fillForm,
   NO_PHOTO,
   parseFilters,
+  partsOf,
   photoPath,
   readable,
   requestOf,
@@ -129,9 +130,7 @@ function preview() {
     return;
   }
   const request = currentRequest();
-  const length = request.body.image && photo?.base64.length.toLocaleString("en");
-  const shortened = length ? `The image is cut short here; ${length} characters of base64 are sent.` : "";
-  view.showRequest(request.path, readable(request), shortened);
+  view.showRequest(request.path, readable(request), partsOf(request));
 }
 
 function addressOfHit(id) {

@@ -2,10 +2,8 @@
 
 import { currentKey } from "./key.js";
 
-const SHOWN_BASE64_CHARS = 40; // enough to recognise a JPEG, short enough for a phone
-
 /** What stands for the photo as long as there is none. */
-export const NO_PHOTO = { name: "photo.jpg", type: "image/jpeg", base64: "(your photo in base64)" };
+export const NO_PHOTO = { name: "photo.jpg", type: "image/jpeg" };
 
 const isCheckbox = (field) => field.type === "checkbox";
 const textOf = (field) => (isCheckbox(field) ? String(field.checked) : field.value);
@@ -77,31 +75,45 @@ function optionsOf(form) {
 /**
  * One request, before it is sent.
  * @param {HTMLFormElement} form
- * @param {?{name: string, type: string, base64: string}} photo - null: search by the id in the form
+ * @param {?{name: string, type: string, blob: ?Blob}} photo - null: search by the id in the form
  */
 export function requestOf(form, photo) {
   const collection = form.elements.namedItem("collection").value;
   const options = optionsOf(form);
-  const query = photo ? { image: photo.base64 } : { image_id: form.elements.namedItem("id").value };
+  const query = photo ? options : { image_id: form.elements.namedItem("id").value, ...options };
   const path = `/v1/collections/${encodeURIComponent(collection)}/search`;
-  return { path, body: { ...query, ...options }, options, photo };
+  return { path, query, photo };
 }
 
-/** The body as people read it: the same JSON, with the photo's base64 cut short. */
-export function readable({ body }) {
-  const image = body.image?.length > SHOWN_BASE64_CHARS ? `${body.image.slice(0, SHOWN_BASE64_CHARS)}…` : body.image;
-  return JSON.stringify(body.image === undefined ? body : { ...body, image }, null, 2);
+/** What is sent: JSON, or a form with the photo as it is and the JSON as its part `query`. */
+export function bodyOf({ query, photo }) {
+  const json = new Blob([JSON.stringify(query)], { type: "application/json" });
+  if (!photo) return json;
+  const form = new FormData();
+  form.append("query", json);
+  form.append("image", photo.blob, photo.name);
+  return form;
 }
 
-/** The same search as a shell command; a photo is sent from its file, without base64. The key stays out of it. */
-export function curlOf({ path, body, options, photo }) {
+/** The JSON as people read it. */
+export const readable = ({ query }) => JSON.stringify(query, null, 2);
+
+/** What goes with the JSON, in words; empty: nothing. */
+export function partsOf({ photo }) {
+  if (!photo) return "";
+  const size = photo.blob ? ` (${photo.blob.size.toLocaleString("en")} bytes)` : "";
+  return `Sent as multipart/form-data: this is the part “query”, and the part “image” is ${photo.name}${size}.`;
+}
+
+/** The same search as a shell command; a photo is sent from its file, the options in the address. The key stays out. */
+export function curlOf({ path, query, photo }) {
   const url = new URL(path, location.origin);
   const key = currentKey() ? ' -H "Authorization: Bearer $LOOKALIKE_API_KEY"' : "";
   if (!photo) {
-    return `curl ${quoted(url.href)}${key} -H 'content-type: application/json' -d ${quoted(JSON.stringify(body))}`;
+    return `curl ${quoted(url.href)}${key} -H 'content-type: application/json' -d ${quoted(JSON.stringify(query))}`;
   }
   url.pathname += "/image";
-  for (const [name, value] of Object.entries(options)) {
+  for (const [name, value] of Object.entries(query)) {
     url.searchParams.set(name, typeof value === "object" ? JSON.stringify(value) : value);
   }
   const type = quoted(`content-type: ${photo.type}`);

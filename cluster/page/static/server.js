@@ -1,6 +1,7 @@
 /** Talk to the server: an answer, or an Error whose message is for people and whose status is 401 for want of a key. */
 
 import { keyHeaders } from "./key.js";
+import { bodyOf } from "./request.js";
 
 async function fetchJson(path, init = {}) {
   let response;
@@ -23,11 +24,5 @@ export const readCollections = () => fetchJson("/v1/collections");
 /** The OpenAPI document. */
 export const readDocument = () => fetchJson("/openapi.json");
 
-/** Send a request as `requestOf` makes it. */
-export const search = ({ path, body }, signal) =>
-  fetchJson(path, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
-    signal,
-  });
+/** Send a request as `requestOf` makes it; the browser says of which type its body is. */
+export const search = (request, signal) => fetchJson(request.path, { method: "POST", body: bodyOf(request), signal });

@@ -109,11 +109,11 @@ export function syncWeightSliders() {
 }
 
 /** The request as it will be sent, or the reason why none can be. */
-export function showRequest(path, json, shortened) {
+export function showRequest(path, json, parts) {
   $("address").textContent = path && `POST ${path}`;
   $("json").textContent = json;
-  $("shortened").textContent = shortened;
-  $("shortened").hidden = !shortened;
+  $("parts").textContent = parts;
+  $("parts").hidden = !parts;
   $("curl").hidden = true;
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -57,6 +58,19 @@ def test_image_is_read_back_as_the_attributes_that_were_put(http: AsgiClient, gi
     assert http.delete(url).json() == {"image_id": "new listing/7", "status": "deleted"}
     for gone in (http.get(url), http.get(f"{url}/photo"), http.delete(url)):
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "unknown_image")
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(attributes)
+def test_image_put_as_a_form_is_the_one_put_as_json(http: AsgiClient, given: dict[str, Any]) -> None:
+    files = {"image": ("a.png", photo(), "image/png"), "fields": (None, json.dumps(given), "application/json")}
+    as_form, as_json = http.put(f"{URL}/both", files=files), None
+    stored = http.get(f"{URL}/both").json() if as_form.status_code == 200 else None
+    as_json = http.put(f"{URL}/both", json=given | {"image": IMAGE})
+    assert (as_form.status_code, as_form.json()) == (as_json.status_code, as_json.json())
+    if stored is not None:
+        assert http.get(f"{URL}/both").json() | {"photo": ""} == stored | {"photo": ""}
+        http.delete(f"{URL}/both")
 
 
 def test_image_is_searched_once_its_shard_follows(http: AsgiClient, served: Served) -> None:

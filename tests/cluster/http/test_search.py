@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from support.asgi import AsgiClient, client_of
 from support.collections import Served, photo
 
 from lookalike.cluster.http.app import create_app
+from lookalike.cluster.http.search import SearchRoutes
 
 IDS = [f"listing {n}/{m}" for n in range(10) for m in range(3)]
 URL = "/v1/collections/default/search"
@@ -61,6 +63,44 @@ def test_search_by_photo_takes_the_same_options_as_query_parameters(http: AsgiCl
     as_body = http.post(f"{URL}/image", params=params, content=photo(), headers={"Content-Type": "image/png"}).json()
     assert in_json["hits"] == as_body["hits"]
     assert in_json["count"] == as_body["count"] == len(as_body["hits"])
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(options)
+def test_search_by_photo_takes_the_same_options_in_a_form(http: AsgiClient, options: dict[str, Any]) -> None:
+    in_json = http.post(URL, json={"image": base64.b64encode(photo()).decode(), **options}).json()
+    in_form = http.post(URL, files=form(photo(), options)).json()
+    assert in_json["hits"] == in_form["hits"]
+
+
+def form(image: bytes | None, query: Any = None) -> dict[str, Any]:
+    """The parts of a search by photo."""
+    parts = {"image": ("a.png", image, "image/png"), "query": (None, json.dumps(query), "application/json")}
+    return {name: part for name, part in parts.items() if part[1] not in (None, "null")}
+
+
+def test_search_by_photo_in_a_form_needs_no_options(http: AsgiClient) -> None:
+    assert http.post(URL, files=form(photo())).json()["count"] == 20
+
+
+BAD_FORMS: list[tuple[dict[str, Any], str, str | None]] = [
+    (form(None, {}), "invalid_field", "image"),
+    (form(b"this is text", {}), "undecodable_image", "image"),
+    (form(b"x", {"count": 0}), "invalid_field", "count"),
+    (form(b"x", {"cuont": 1}), "unknown_field", "cuont"),
+    (form(b"x", {"image_id": "a"}), "unknown_field", "image_id"),
+    (form(b"x", [1]), "invalid_field", "query"),
+    (form(b"x", {}) | {"more": b"x"}, "unknown_field", "more"),
+]
+
+
+@pytest.mark.parametrize(("parts", "code", "field"), BAD_FORMS, ids=range(len(BAD_FORMS)))
+def test_search_refuses_bad_forms_and_names_the_field(
+    http: AsgiClient, parts: dict[str, Any], code: str, field: str | None
+) -> None:
+    answer = http.post(URL, files=parts)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["field"]) == (422, code, field), answer.text
 
 
 def test_search_says_when_a_shard_did_not_answer_and_fails_where_all_are_required(
@@ -135,6 +175,59 @@ def test_search_says_that_a_weight_has_two_decimals(http: AsgiClient) -> None:
 def test_search_by_photo_refuses_bad_parameters(http: AsgiClient, query: str) -> None:
     answer = http.post(f"{URL}/image?{query}", content=photo(), headers={"Content-Type": "image/png"})
     assert (answer.status_code, answer.json()["error"]["field"]) == (422, query.partition("=")[0])
+
+
+ODD_BODIES: list[dict[str, Any]] = [
+    {"json": {"image_id": IDS[0]}},
+    {"content": b"{"},
+    {"json": []},
+    {"params": {"count": "0"}},
+    {},
+]
+ODD_REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
+    (method, f"/v1/collections/{name}/{rest}", options)
+    for method in ("POST", "GET", "HEAD", "OPTIONS", "PUT")
+    for name, rest in (
+        ("default", "search"),
+        ("default", "search/image"),
+        ("default", "search/"),
+        ("default", "search%0A"),
+        ("default", "search/image/"),
+        ("default", "searchimage"),
+        ("%64efault", "search"),
+        ("default%2F", "search"),
+        ("def%C3%A4ult", "search"),
+        ("shoes", "search/image"),
+        ("", "search"),
+        ("search", "search"),
+        ("search", "image"),
+    )
+    for options in ODD_BODIES
+]
+
+
+@pytest.mark.parametrize(("method", "path", "options"), ODD_REQUESTS, ids=range(len(ODD_REQUESTS)))
+def test_search_routes_answer_as_the_routes_that_are_declared(
+    http: AsgiClient, declared: AsgiClient, method: str, path: str, options: dict[str, Any]
+) -> None:
+    quick, slow = (client.request(method, path, **options) for client in (http, declared))
+    assert quick.status_code == slow.status_code
+    assert quick.headers.items() - slow.headers.items() <= {("content-length", quick.headers.get("content-length"))}
+    if quick.content:
+        assert plain(quick.json()) == plain(slow.json())
+
+
+def plain(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name not in ("query_id", "took_ms")}
+
+
+@pytest.fixture(scope="module")
+def declared(served: Served) -> Iterator[AsgiClient]:
+    """The app without the shortcut: FastAPI answers every route."""
+    app = create_app(served.state)
+    app.user_middleware = [kept for kept in app.user_middleware if kept.cls is not cast(object, SearchRoutes)]
+    with client_of(app) as client:
+        yield client
 
 
 def test_search_of_an_unknown_id_is_404(http: AsgiClient) -> None:
