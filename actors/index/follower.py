@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 # How often a look begins anew because a merge took a segment away that its head names: minutes lie between such merges.
 MAX_HEADS = 5
 APPLIED_ROWS = 8192
+# Descriptions can be long, and an Arrow column of texts holds 2 GiB.
+APPLIED_BYTES = 64 << 20
 
 
 class FollowerTooFarBehind(LookalikeError):
@@ -111,7 +113,7 @@ def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     pending: list[pa.RecordBatch] = []
     for batch in batches:
         pending.append(batch)
-        if sum(map(len, pending)) >= APPLIED_ROWS:
+        if sum(map(len, pending)) >= APPLIED_ROWS or sum(each.nbytes for each in pending) >= APPLIED_BYTES:
             yield pa.concat_batches(pending)
             pending = []
     if pending:

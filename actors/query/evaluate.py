@@ -5,17 +5,16 @@ A mask covers all slots. What it says of hidden slots means nothing: the search 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lookalike.actors.index.columns import DEGREE, NO_DEGREES, NO_TIME
 from lookalike.actors.index.rows import Snapshot
+from lookalike.actors.index.words import words_of
 from lookalike.actors.query.filters import AnyOf, Filter, Matches, Near, Not, NumberRange, OneOf, TimeRange
 from lookalike.ingest.attributes import FilterKind, Held, names_filtered, names_held
 from lookalike.ingest.store.keys import keys_of
@@ -127,13 +126,6 @@ def _near(condition: Near, snapshot: Snapshot) -> Mask:
 
 
 def _matches(condition: Matches, snapshot: Snapshot) -> Mask:
-    # RE2's \b knows ASCII letters only, and would find "ber" in "über".
-    beginnings = [rf"(?:^|[^\pL\pN_]){re.escape(word)}" for word in re.findall(r"\w+", condition.words)]
-    met = np.zeros(len(snapshot), bool)
-    for slots, texts in snapshot.texts(condition.field).blocks():
-        found = np.ones(len(slots), bool)
-        for beginning in beginnings:
-            found &= pc.match_substring_regex(texts, beginning, ignore_case=True).to_numpy(zero_copy_only=False)
-        inside = slots < len(met)
-        met[slots[inside]] = found[inside]  # of a slot that comes twice, NumPy keeps the last
-    return met
+    words = snapshot.words(condition.field).matching(words_of(condition.words))
+    bits = np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), count=len(snapshot), bitorder="little")
+    return bits.view(np.bool_)

@@ -104,7 +104,7 @@ steps = st.lists(
 
 
 def do(collection: Collection, step: str, ids: list[str], number: int) -> None:
-    title = f"{step} {number}"
+    title = f"{step}x{number}"
     if step == "put":
         collection.put(rows_of(ids, title, number))
     elif step == "take_in":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,13 +21,28 @@ from support.rows import (
     make_row,
     make_tombstone,
 )
+from support.words import plain_words
 
 from lookalike.actors.index.rows import Rows, Snapshot
 from lookalike.actors.query.evaluate import EARTH_RADIUS_KM, allowed, bitmap
 from lookalike.actors.query.filters import Filter, Filters
 
 ADAPTER: TypeAdapter[tuple[Filter, ...]] = TypeAdapter(Filters)
-WORDS = ["über", "ber", "Übergröße", "größe", "rücken", "cken", "куртка", "Куртка", "red", "7", "ac"]
+WORDS = [
+    "über",
+    "ber",
+    "Übergröße",
+    "gro\u0308ße",
+    "GRÖSSE",
+    "rücken",
+    "cken",
+    "куртка",
+    "Куртка",
+    "red",
+    "7",
+    "ac",
+    "ﬁt",
+]
 GROUPS = ["", "Apparel", "Apparel/Shirts", "Apparel/Shirts/Short", "Shoes/Shirts", "Shoes", "Shirts of all kinds"]
 IDS = [f"{listing}/{photo}" for listing in (1, 12, 123, "größe") for photo in (1, 2)]
 VALUES = ["", "red", "Red", "blue"]
@@ -60,6 +74,7 @@ def stored_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
                 colour=draw(maybe(VALUES)),
                 brand=draw(maybe(VALUES)),
                 title=draw(st.none() | st.lists(st.sampled_from(WORDS), max_size=4).map(" - ".join)),
+                description=draw(st.none() | st.lists(st.sampled_from(WORDS), max_size=4).map("_".join)),
                 price=draw(maybe(PRICES)),
                 created_at=draw(maybe(MOMENTS)),
                 lat=lat,
@@ -85,8 +100,8 @@ SIMPLE = st.one_of(
     ),
     ranges("price", PRICES),
     ranges("created_at", [moment.isoformat() for moment in MOMENTS]),
-    st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(
-        lambda words: {"field": "title", "matches": ", ".join(words)}
+    st.tuples(st.sampled_from(["title", "description"]), st.lists(st.sampled_from(WORDS), min_size=1, max_size=3)).map(
+        lambda given: {"field": given[0], "matches": ", ".join(given[1])}
     ),
     st.tuples(st.sampled_from([0.001, 1, 3, 25, 5000, 15_000, 20_100]), st.sampled_from(POINTS)).map(
         lambda given: {"field": "place", "within_km": given[0], "of": given[1]}
@@ -137,10 +152,9 @@ def meets(condition: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
         return bool(nodes & set(condition["in"]))
     if "in" in condition:
         return value in condition["in"]
-    if field == "title":
-        words = [word.lower() for word in re.findall(r"\w+", value)]
-        beginnings = [word.lower() for word in re.findall(r"\w+", condition["matches"])]
-        return all(any(word.startswith(beginning) for word in words) for beginning in beginnings)
+    if "matches" in condition:
+        words = plain_words(value)
+        return all(any(word.startswith(wanted) for word in words) for wanted in plain_words(condition["matches"]))
     return is_within(value, condition, datetime.fromisoformat if field == "created_at" else lambda bound: bound)
 
 
