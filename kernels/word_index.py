@@ -180,8 +180,8 @@ class Collector:
             raise ValueError(f"bounds must ascend within the {len(data)} bytes of data")
         self._collector.add(data, bounds)
 
-    def run(self, entries: NDArray[np.uint32], slots: NDArray[np.uint32], *, sparse: int = _SPARSE) -> Run:
-        """Make a run of some entries. They stay.
+    def prepare(self, entries: NDArray[np.uint32], slots: NDArray[np.uint32], *, sparse: int = _SPARSE) -> Collected:
+        """Prepare a run of some entries, to be written before anything else is done. They stay.
 
         Parameters
         ----------
@@ -198,13 +198,8 @@ class Collector:
         if (slots[1:] <= slots[:-1]).any():
             raise ValueError("slots must ascend")
         self._fold_pieces()
-        counts = self._collector.count(entries)
         base, cover = _cover_of(slots, sparse)
-        data = np.zeros(_sections(cover.nbytes, *counts)[-1], np.uint8)
-        _write_head(data, base, cover, len(slots), *counts)
-        run = Run.of(data)
-        self._collector.write(entries, slots, *run.sections)
-        return run
+        return Collected(self._collector, entries, slots, base, cover)
 
     def _fold_pieces(self) -> None:
         pieces = self._collector.unfolded()
@@ -215,6 +210,42 @@ class Collector:
         if count != len(pieces) or b"\0" in lines:
             raise ValueError(f"{len(pieces)} pieces were folded to {count} lines")
         self._collector.fold(lines)
+
+
+class Collected:
+    """Entries of a collector that are to be a run.
+
+    Attributes
+    ----------
+    max_bytes : int
+        How many bytes it has.
+    """
+
+    def __init__(
+        self,
+        collector: Any,
+        entries: NDArray[np.uint32],
+        slots: NDArray[np.uint32],
+        base: int,
+        cover: NDArray[np.unsignedinteger],
+    ) -> None:
+        self._collector, self._entries, self._slots = collector, entries, slots
+        self._base, self._cover = base, cover
+        self._counts = collector.count(entries)
+        self.max_bytes = _sections(cover.nbytes, *self._counts)[-1]
+
+    def write(self, data: NDArray[np.uint8]) -> int:
+        """Write the run to the beginning of ``max_bytes`` bytes, and say how many it has. Once."""
+        _check_room(data, self.max_bytes)
+        _write_head(data, self._base, self._cover, len(self._slots), *self._counts)
+        self._collector.write(self._entries, self._slots, *Run.of(data).sections)
+        return self.max_bytes
+
+
+def _check_room(data: NDArray[np.uint8], size: int) -> None:
+    check_array("data", data, np.uint8, 1)
+    if len(data) < size:
+        raise ValueError(f"data has {len(data)} bytes, but a run of up to {size} is to be written")
 
 
 def _cover_of(slots: NDArray[np.uint32], sparse: int) -> tuple[int, NDArray[np.unsignedinteger]]:
@@ -320,9 +351,7 @@ class Merge:
 
     def write(self, data: NDArray[np.uint8]) -> int:
         """Write the run to the beginning of ``max_bytes`` bytes, and say how many it has."""
-        check_array("data", data, np.uint8, 1)
-        if len(data) < self.max_bytes:
-            raise ValueError(f"data has {len(data)} bytes, but a run of up to {self.max_bytes} is to be written")
+        _check_room(data, self.max_bytes)
         at = self._bounds
         term_starts, posting_starts, postings = (data[at[i] : at[i + 1]].view(np.uint32) for i in (1, 2, 3))
         counts = self._module.merge(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lookalike.actors.index.ragged import parts_of
 from lookalike.actors.index.scratch import ScratchFile
 from lookalike.actors.index.words import fold_pieces, prefix_of
-from lookalike.kernels.word_index import MAX_MERGED, Collector, Merge, Run, can_merge
+from lookalike.kernels.word_index import MAX_MERGED, Collected, Collector, Merge, Run, can_merge
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +120,6 @@ class WordIndex:
         self._collector = Collector(fold_pieces)
         self._collected: list[NDArray[np.uint32]] = []
         self._tail: Run | None = None  # what was collected, as a run; None: not made, or more came since
-        # A run that could not be written is in memory, the last of all; nothing is put before it is written.
-        self._unwritten: Run | None = None
         self._lock = threading.Lock()  # of what follows, which merges change
         self._runs: tuple[Run, ...] = ()
         self._views = 0
@@ -130,14 +128,13 @@ class WordIndex:
 
     @property
     def held_bytes(self) -> int:
-        tail, unwritten = self._tail, self._unwritten
-        held = self._collector.held_bytes + 4 * len(self._collector)
-        return held + sum(len(run.data) for run in (tail, unwritten) if run is not None)
+        tail = self._tail
+        return self._collector.held_bytes + 4 * len(self._collector) + (0 if tail is None else len(tail.data))
 
     @property
     def disk_bytes(self) -> int:
         with self._lock:
-            return sum(len(run.data) for run in self._runs if run is not self._unwritten)
+            return sum(len(run.data) for run in self._runs)
 
     def put(self, slots: NDArray[np.int64], values: pa.Array) -> None:
         """Set the texts of some slots; a null is an empty text.
@@ -147,19 +144,18 @@ class WordIndex:
         OSError, MemoryError
             The disk is full or fails, or there is no memory. Of the slots given some may have their new texts.
         """
-        self._write_pending()
         values = pc.fill_null(values, "")
         data, bounds = parts_of(values)
         start = 0
         while start < len(slots):
+            if self._collector.held_bytes > self._RUN_BYTES:
+                self._flush()
             stop = int(np.searchsorted(bounds, bounds[start] + self._PART_BYTES, "right")) - 1
             stop = min(max(stop, start + 1), len(slots))
             self._collector.add(data, bounds[start : stop + 1])
             self._collected.append(slots[start:stop].astype(np.uint32))
             self._tail = None
             start = stop
-            if self._collector.held_bytes > self._RUN_BYTES:
-                self._flush()
         if len(self._runs) > self._MAX_LOADED_RUNS:
             self._start_merge(None, None, None)
 
@@ -168,10 +164,12 @@ class WordIndex:
         if len(self._collector) > self._TAIL_ENTRIES or self._collector.held_bytes > self._TAIL_BYTES:
             try:
                 self._flush()
-            except OSError:  # it stays in memory, and the next put reports it
+            except OSError:  # what was collected stays in memory; once it is too much for that, putting fails
                 logger.exception("cannot write words to the scratch folder")
         if self._tail is None and len(self._collector):
-            self._tail = self._run_of_collected()
+            collected = self._prepared()
+            data = np.empty(collected.max_bytes, np.uint8)
+            self._tail = Run.of(data[: collected.write(data)])
         tail = () if self._tail is None else (self._tail,)
         with self._lock:
             self._views += 1
@@ -193,43 +191,28 @@ class WordIndex:
         if merging is not None:
             merging.join()
 
-    def _run_of_collected(self) -> Run:
-        """A run of what was collected: of each slot the last entry."""
+    def _prepared(self) -> Collected:
+        """What was collected, to be a run: of each slot the last entry."""
         slots = np.concatenate([np.empty(0, np.uint32), *self._collected])
         order = np.argsort(slots, kind="stable")
         ordered = slots[order]
         last = np.ones(len(ordered), bool)
         last[:-1] = ordered[1:] != ordered[:-1]
-        return self._collector.run(order[last].astype(np.uint32), ordered[last])
+        return self._collector.prepare(order[last].astype(np.uint32), ordered[last])
 
     def _flush(self) -> None:
-        """Let what was collected be a run, and write it."""
-        self._write_pending()
-        run = self._run_of_collected() if self._tail is None else self._tail
+        """Let what was collected be a run in a file."""
+        run = self._written(self._prepared())
         with self._lock:
             self._runs = (*self._runs, run)
-        self._unwritten = run
         self._collector.clear()
         self._collected, self._tail = [], None
-        self._write_pending()
 
-    def _write_pending(self) -> None:
-        """Write the run that is not written yet, if there is one.
+    def _written(self, prepared: Collected | Merge) -> Run:
+        file = ScratchFile(self._folder, prepared.max_bytes)
+        return Run.of(file.finish(prepared.write(file.data)))
 
-        Raises
-        ------
-        OSError
-            It could not be written, and stays in memory.
-        """
-        if self._unwritten is None:
-            return
-        size = len(self._unwritten.data)
-        file = ScratchFile(self._folder, size)
-        file.data[:] = self._unwritten.data
-        self._replace((self._unwritten,), Run.of(file.finish(size)))
-        self._unwritten = None
-
-    def _replace(self, replaced: tuple[Run, ...], run: Run, views: int = -1) -> None:
+    def _replace(self, replaced: tuple[Run, ...], run: Run, views: int) -> None:
         """Let a run stand for some, also in the latest view if more than ``views`` were made."""
         new = (run,) if run.slots else ()
         with self._lock:
@@ -249,7 +232,7 @@ class WordIndex:
 
     def _due(self, rows: int | None) -> tuple[Run, ...]:
         """Runs that are to become one, neighbours; under the lock."""
-        runs = tuple(run for run in self._runs if run is not self._unwritten)
+        runs = self._runs
         garbage = rows is not None and sum(run.slots for run in runs) > 2 * rows + self._MIN_GARBAGE
         if garbage and can_merge(runs[:MAX_MERGED]):
             return runs[:MAX_MERGED]
@@ -265,10 +248,7 @@ class WordIndex:
     def _merge(self, due: tuple[Run, ...], visible: Bits | None, slots: int | None, views: int) -> None:
         try:
             while due:
-                merge = Merge(due, visible, slots)
-                file = ScratchFile(self._folder, merge.max_bytes)
-                size = merge.write(file.data)
-                self._replace(due, Run.of(file.finish(size)), views)
+                self._replace(due, self._written(Merge(due, visible, slots)), views)
                 # The bitmap knows nothing of slots written since. Without it only void entries are dropped, which is
                 # right for every view that has these runs.
                 visible, slots, views = None, None, -1

@@ -41,7 +41,7 @@ typedef struct {
     uint64_t pieces_folded, pieces_room;
     /* Between wi_count and wi_write. */
     uint32_t *counts, *order;
-    uint64_t counted_terms;
+    uint64_t counted_terms, counts_room;
 } wi_collector;
 
 /* Add n texts, text i being data[bounds[i]] to data[bounds[i + 1] - 1]; it becomes entry number `entries + i`. */

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lookalike.kernels._reference_word_index import postings_of
-from lookalike.kernels.word_index import MAX_MERGED, MAX_WORD_BYTES, VARIANTS, Collector, Merge, Run, can_merge
+from lookalike.kernels.word_index import (
+    MAX_MERGED,
+    MAX_WORD_BYTES,
+    VARIANTS,
+    Collected,
+    Collector,
+    Merge,
+    Run,
+    can_merge,
+)
 
 Texts = dict[int, bytes]
 
@@ -39,7 +48,12 @@ def run_of(given_texts: Texts, variant: str, sparse: int = 32) -> Run:
     add(collector, list(given_texts.values()))
     slots = np.array(sorted(given_texts), np.uint32)
     entries = np.array([list(given_texts).index(slot) for slot in slots.tolist()], np.uint32)
-    return collector.run(entries, slots, sparse=sparse)
+    return written(collector.prepare(entries, slots, sparse=sparse))
+
+
+def written(prepared: Collected | Merge) -> Run:
+    data = np.full(prepared.max_bytes, 255, np.uint8)
+    return Run.of(data[: prepared.write(data)])
 
 
 def add(collector: Collector, batch: list[bytes]) -> None:
@@ -96,12 +110,12 @@ def test_collector_makes_a_run_of_some_entries_and_keeps_all(
         assert len(collector) == len(every)
         chosen = data.draw(st.permutations(range(len(every)))) if every else []
         chosen = chosen[: data.draw(st.integers(0, len(chosen)))]
-        run = collector.run(np.array(chosen, np.uint32), np.arange(7, 7 + len(chosen), dtype=np.uint32))
-        check(run, {7 + at: every[entry] for at, entry in enumerate(chosen)})
+        prepared = collector.prepare(np.array(chosen, np.uint32), np.arange(7, 7 + len(chosen), dtype=np.uint32))
+        check(written(prepared), {7 + at: every[entry] for at, entry in enumerate(chosen)})
     collector.clear()
     assert len(collector) == 0
     add(collector, [b"again"])
-    check(collector.run(np.zeros(1, np.uint32), np.zeros(1, np.uint32)), {0: b"again"})
+    check(written(collector.prepare(np.zeros(1, np.uint32), np.zeros(1, np.uint32))), {0: b"again"})
 
 
 @variants
@@ -146,10 +160,7 @@ def test_merge_keeps_the_newest_entry_of_each_visible_slot(
     if slots is not None:
         expected = {slot: text for slot, text in expected.items() if slot < slots}
     bits = None if visible is None else np.frombuffer(visible.to_bytes(32, "little"), np.uint64)
-    merge = Merge(runs, bits, slots, variant=variant)
-    data = np.full(merge.max_bytes, 255, np.uint8)
-    size = merge.write(data)
-    check(Run.of(data[:size]), expected)
+    check(written(Merge(runs, bits, slots, variant=variant)), expected)
 
 
 @variants
@@ -162,18 +173,15 @@ def test_merge_brings_many_postings_in_order(variant: str) -> None:
         chosen = np.sort(rng.choice(slots, 4000, replace=False)).tolist()
         parts.append({slot: b"all some%d few%d" % (slot % 9, slot % 900) for slot in chosen if slot % 5 != number})
     runs = [run_of_many(by_slot, variant) for by_slot in parts]
-    merge = Merge(runs, variant=variant)
-    data = np.zeros(merge.max_bytes, np.uint8)
-    run = Run.of(data[: merge.write(data)])
     expected = {slot: text for by_slot in parts for slot, text in by_slot.items()}
-    check(run, expected)
+    check(written(Merge(runs, variant=variant)), expected)
 
 
 def run_of_many(by_slot: Texts, variant: str) -> Run:
     collector = Collector(fold, variant=variant)
     add(collector, list(by_slot.values()))
     slots = np.array(list(by_slot), np.uint32)
-    return collector.run(np.arange(len(slots), dtype=np.uint32), slots)
+    return written(collector.prepare(np.arange(len(slots), dtype=np.uint32), slots))
 
 
 @variants
@@ -196,8 +204,8 @@ def test_word_index_refuses_what_it_cannot_take(variant: str) -> None:
     collector.add(data, np.array([0, 4, 7]))
     for entries, slots, message in (([0], [0, 1], "entries"), ([2], [0], "entries"), ([0, 1], [1, 1], "ascend")):
         with pytest.raises(ValueError, match=message):
-            collector.run(np.array(entries, np.uint32), np.array(slots, np.uint32))
-    run = collector.run(np.array([0, 1], np.uint32), np.array([0, 1], np.uint32))
+            collector.prepare(np.array(entries, np.uint32), np.array(slots, np.uint32))
+    run = written(collector.prepare(np.array([0, 1], np.uint32), np.array([0, 1], np.uint32)))
     assert not can_merge([run] * (MAX_MERGED + 1))
     for runs in ([], [run] * (MAX_MERGED + 1)):
         with pytest.raises(ValueError, match="cannot be merged"):
@@ -214,4 +222,4 @@ def test_collector_refuses_lines_that_are_not_those_of_its_pieces(variant: str, 
     collector = Collector(lambda _: lines, variant=variant)
     add(collector, ["ü ö ä".encode()])
     with pytest.raises(ValueError, match="3 pieces were folded"):
-        collector.run(np.zeros(1, np.uint32), np.zeros(1, np.uint32))
+        collector.prepare(np.zeros(1, np.uint32), np.zeros(1, np.uint32))
