@@ -104,7 +104,7 @@ class WordIndex:
     """
 
     # A run is written when so much was collected: it decides how often a run is rewritten while a shard is loaded.
-    _RUN_BYTES = 16 << 20
+    _RUN_BYTES = 8 << 20
     # Up to here what was collected is kept as it is from view to view: runs for a few rows each would be many.
     _TAIL_ENTRIES = 4096
     _TAIL_BYTES = 1 << 20

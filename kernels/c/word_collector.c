@@ -96,37 +96,70 @@ static int make_room_for_word(wi_words *words, size_t length) {
     return 2 * words->used < words->capacity ? 0 : grow_table(words);
 }
 
-/* The number of the word whose bytes lie behind those of all words, where there is room for it; new if need be. */
-static uint32_t number_of(wi_words *words, size_t length) {
-    const uint8_t *bytes = words->bytes + words->bytes_used;
-    uint32_t hash = hash_of(bytes, length, words->seed);
+/* The number of a word, new if need be; there is room for one. */
+static uint32_t number_of(wi_words *words, const uint8_t *bytes, size_t length, uint32_t hash) {
     uint64_t position = hash & (words->capacity - 1);
     for (; words->table[position] != EMPTY; position = (position + 1) & (words->capacity - 1)) {
         const wi_word *known = &words->words[words->table[position]];
         if (known->hash == hash && known->length == length && !memcmp(words->bytes + known->start, bytes, length))
             return words->table[position];
     }
-    words->words[words->used] = (wi_word){(uint32_t)words->bytes_used, (uint32_t)length, hash, 0};
+    words->words[words->used] = (wi_word){(uint32_t)words->bytes_used, (uint32_t)length, hash, 0, 0};
+    memcpy(words->bytes + words->bytes_used, bytes, length);
     words->bytes_used += length;
     words->table[position] = (uint32_t)words->used;
     return (uint32_t)words->used++;
 }
 
-/* The token of a run of bytes none of which folds to 0, or EMPTY if there is no memory. */
-static uint32_t token_of(wi_collector *collector, const uint8_t *start, size_t length, int ascii,
-                         const uint8_t *folds) {
-    wi_words *words = ascii ? &collector->terms : &collector->pieces;
-    if (ascii && length > WI_MAX_WORD) length = WI_MAX_WORD;
-    if (make_room_for_word(words, length)) return EMPTY;
-    uint8_t *bytes = words->bytes + words->bytes_used;
-    if (ascii)
-        for (size_t i = 0; i < length; i++) bytes[i] = folds[start[i]];
-    else
-        memcpy(bytes, start, length);
-    return number_of(words, length) | (ascii ? 0 : PIECE);
+/* Words that were read but not looked up: their memory is requested together, so that the cache misses overlap. */
+typedef struct {
+    const uint8_t *bytes;
+    uint64_t token; /* where its number goes */
+    uint32_t length, hash;
+    uint8_t is_piece, folded[WI_MAX_WORD];
+} pending;
+
+#define PENDING 16
+
+static wi_words *words_of(wi_collector *collector, const pending *word) {
+    return word->is_piece ? &collector->pieces : &collector->terms;
 }
 
-static int add_text(wi_collector *collector, const uint8_t *at, const uint8_t *end, const uint8_t *folds) {
+static int look_up(wi_collector *collector, pending *words, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const wi_words *among = words_of(collector, &words[i]);
+        if (!among->capacity) continue;
+        uint32_t number = among->table[words[i].hash & (among->capacity - 1)];
+        if (number != EMPTY) __builtin_prefetch(&among->words[number]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        wi_words *among = words_of(collector, &words[i]);
+        if (make_room_for_word(among, words[i].length)) return WI_NO_MEMORY;
+        uint32_t number = number_of(among, words[i].bytes, words[i].length, words[i].hash);
+        collector->tokens[words[i].token] = number | (words[i].is_piece ? PIECE : 0);
+    }
+    return 0;
+}
+
+/* Take note of a run of bytes none of which folds to 0. */
+static void note(wi_collector *collector, pending *word, const uint8_t *start, size_t length, int is_piece,
+                 const uint8_t *folds) {
+    word->bytes = start;
+    word->is_piece = (uint8_t)is_piece;
+    if (!is_piece) {
+        if (length > WI_MAX_WORD) length = WI_MAX_WORD;
+        for (size_t i = 0; i < length; i++) word->folded[i] = folds[start[i]];
+        word->bytes = word->folded;
+    }
+    const wi_words *among = words_of(collector, word);
+    word->length = (uint32_t)length;
+    word->hash = hash_of(word->bytes, length, among->seed);
+    word->token = collector->tokens_used++;
+    if (among->capacity) __builtin_prefetch(&among->table[word->hash & (among->capacity - 1)]);
+}
+
+static int add_text(wi_collector *collector, const uint8_t *at, const uint8_t *end, const uint8_t *folds,
+                    pending *words, size_t *n) {
     while (1) {
         while (at < end && !folds[*at]) at++;
         if (at == end) return 0;
@@ -135,9 +168,10 @@ static int add_text(wi_collector *collector, const uint8_t *at, const uint8_t *e
         for (; at < end && folds[*at]; at++) every |= *at;
         if (make_room((void **)&collector->tokens, &collector->tokens_room, collector->tokens_used + 1, 4))
             return WI_NO_MEMORY;
-        uint32_t token = token_of(collector, start, (size_t)(at - start), every < 0x80, folds);
-        if (token == EMPTY) return WI_NO_MEMORY;
-        collector->tokens[collector->tokens_used++] = token;
+        note(collector, &words[(*n)++], start, (size_t)(at - start), every >= 0x80, folds);
+        if (*n < PENDING) continue;
+        if (look_up(collector, words, *n)) return WI_NO_MEMORY;
+        *n = 0;
     }
 }
 
@@ -148,12 +182,16 @@ int wi_add(wi_collector *collector, const uint8_t *data, const int64_t *bounds, 
     if (collector->entries + n >= EMPTY ||
         make_room((void **)&collector->token_ends, &collector->entries_room, collector->entries + n, 8))
         return WI_NO_MEMORY;
-    for (size_t i = 0; i < n; i++) {
-        if (add_text(collector, data + bounds[i], data + bounds[i + 1], folds)) {
-            collector->tokens_used = tokens_before;
-            return WI_NO_MEMORY;
-        }
+    pending words[PENDING];
+    size_t waiting = 0;
+    int failed = 0;
+    for (size_t i = 0; i < n && !failed; i++) {
+        failed = add_text(collector, data + bounds[i], data + bounds[i + 1], folds, words, &waiting);
         collector->token_ends[collector->entries + i] = collector->tokens_used;
+    }
+    if (failed || look_up(collector, words, waiting)) {
+        collector->tokens_used = tokens_before;
+        return WI_NO_MEMORY;
     }
     collector->entries += n;
     return 0;
@@ -172,8 +210,8 @@ static int fold_piece(wi_collector *collector, const uint8_t *at, const uint8_t 
         if (make_room_for_word(terms, length) ||
             make_room((void **)&collector->folded, &collector->folded_room, collector->folded_used + 1, 4))
             return WI_NO_MEMORY;
-        memcpy(terms->bytes + terms->bytes_used, start, length);
-        collector->folded[collector->folded_used++] = number_of(terms, length);
+        collector->folded[collector->folded_used++] =
+            number_of(terms, start, length, hash_of(start, length, terms->seed));
     }
     return 0;
 }
@@ -252,18 +290,18 @@ static void sort_words(const wi_words *words, item *items, size_t n, size_t dept
 
 /* --- the run */
 
-static void count_term(wi_collector *collector, uint32_t term, uint32_t mark, uint32_t *counts) {
+static void count_term(wi_collector *collector, uint32_t term, uint32_t mark) {
     wi_word *word = &collector->terms.words[term];
     if (word->mark == mark) return;
     word->mark = mark;
-    counts[term]++;
+    word->count++;
 }
 
 static void put_posting(wi_collector *collector, uint32_t term, uint32_t mark, uint32_t slot, uint32_t *postings) {
     wi_word *word = &collector->terms.words[term];
     if (word->mark == mark) return;
     word->mark = mark;
-    postings[collector->counts[term]++] = slot;
+    postings[word->count++] = slot;
 }
 
 /* The terms of a token: one, or those of a piece. */
@@ -278,52 +316,54 @@ static size_t terms_of(const wi_collector *collector, const uint32_t *token, con
     return collector->folded_ends[piece] - start;
 }
 
+static void clear_counts(wi_words *words) {
+    for (uint64_t number = 0; number < words->used; number++)
+        words->words[number].mark = words->words[number].count = 0;
+}
+
 static void clear_marks(wi_words *words) {
     for (uint64_t number = 0; number < words->used; number++) words->words[number].mark = 0;
 }
 
-static void forget_counts(wi_collector *collector) {
-    release(collector->counts, collector->counts_room * sizeof(uint32_t));
-    release(collector->order, collector->counts_room * sizeof(uint32_t));
-    collector->counts = collector->order = NULL;
+static void forget_order(wi_collector *collector) {
+    release(collector->order, collector->order_room * sizeof(uint32_t));
+    collector->order = NULL;
 }
 
 int wi_count(wi_collector *collector, const uint32_t *entries, size_t n, wi_counts *out) {
     wi_words *words = &collector->terms;
     uint64_t room = words->used ? words->used : 1;
-    forget_counts(collector);
-    uint32_t *counts = resized(NULL, 0, room * sizeof *counts), *order = resized(NULL, 0, room * sizeof *order);
+    forget_order(collector);
+    uint32_t *order = resized(NULL, 0, room * sizeof *order);
     item *items = resized(NULL, 0, room * sizeof *items);
-    if (!counts || !order || !items) {
-        release(counts, room * sizeof *counts);
+    if (!order || !items) {
         release(order, room * sizeof *order);
         release(items, room * sizeof *items);
         return WI_NO_MEMORY;
     }
-    clear_marks(words);
+    clear_counts(words);
     for (size_t i = 0; i < n; i++) {
         uint64_t at = entries[i] ? collector->token_ends[entries[i] - 1] : 0;
         for (; at < collector->token_ends[entries[i]]; at++) {
             const uint32_t *terms;
             size_t count = terms_of(collector, &collector->tokens[at], &terms);
-            for (size_t j = 0; j < count; j++) count_term(collector, terms[j], (uint32_t)i + 1, counts);
+            for (size_t j = 0; j < count; j++) count_term(collector, terms[j], (uint32_t)i + 1);
         }
     }
     *out = (wi_counts){0};
     for (uint64_t term = 0; term < words->used; term++) {
-        if (!counts[term]) continue;
+        if (!words->words[term].count) continue;
         items[out->terms++].number = (uint32_t)term;
         out->term_bytes += words->words[term].length;
-        out->postings += counts[term];
+        out->postings += words->words[term].count;
     }
     uint64_t random = words->seed;
     load_prefixes(words, items, out->terms, 0);
     sort_words(words, items, out->terms, 0, &random);
     for (uint64_t i = 0; i < out->terms; i++) order[i] = items[i].number;
     release(items, room * sizeof *items);
-    collector->counts = counts;
     collector->order = order;
-    collector->counts_room = room;
+    collector->order_room = room;
     collector->counted_terms = out->terms;
     return 0;
 }
@@ -333,14 +373,14 @@ void wi_write(wi_collector *collector, const uint32_t *entries, const uint32_t *
     wi_words *words = &collector->terms;
     uint32_t byte = 0, posting = 0;
     for (uint64_t i = 0; i < collector->counted_terms; i++) {
-        const wi_word *word = &words->words[collector->order[i]];
+        wi_word *word = &words->words[collector->order[i]];
         term_starts[i] = byte;
         posting_starts[i] = posting;
         memcpy(bytes + byte, words->bytes + word->start, word->length);
         byte += word->length;
         /* From here on a term's count is where its next posting goes. */
-        uint32_t count = collector->counts[collector->order[i]];
-        collector->counts[collector->order[i]] = posting;
+        uint32_t count = word->count;
+        word->count = posting;
         posting += count;
     }
     term_starts[collector->counted_terms] = byte;
@@ -354,7 +394,7 @@ void wi_write(wi_collector *collector, const uint32_t *entries, const uint32_t *
             for (size_t j = 0; j < count; j++) put_posting(collector, terms[j], (uint32_t)i + 1, slots[i], postings);
         }
     }
-    forget_counts(collector);
+    forget_order(collector);
 }
 
 /* --- memory */
@@ -382,6 +422,6 @@ void wi_clear(wi_collector *collector) {
     release(collector->token_ends, 8 * collector->entries_room);
     release(collector->folded, 4 * collector->folded_room);
     release(collector->folded_ends, 8 * collector->pieces_room);
-    forget_counts(collector);
+    forget_order(collector);
     *collector = (wi_collector){.terms = collector->terms, .pieces = collector->pieces};
 }

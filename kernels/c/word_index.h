@@ -15,7 +15,8 @@
 
 /* Words, each once: open addressing over their numbers. */
 typedef struct {
-    uint32_t start, length, hash, mark;
+    uint32_t start, length, hash;
+    uint32_t mark, count; /* while a run is made: the last entry that has it, and how many do */
 } wi_word;
 
 typedef struct {
@@ -39,9 +40,8 @@ typedef struct {
     uint64_t folded_used, folded_room;
     uint64_t *folded_ends; /* of each folded piece */
     uint64_t pieces_folded, pieces_room;
-    /* Between wi_count and wi_write. */
-    uint32_t *counts, *order;
-    uint64_t counted_terms, counts_room;
+    uint32_t *order; /* between wi_count and wi_write: the terms that were counted, in ascending order */
+    uint64_t counted_terms, order_room;
 } wi_collector;
 
 /* Add n texts, text i being data[bounds[i]] to data[bounds[i + 1] - 1]; it becomes entry number `entries + i`. */
