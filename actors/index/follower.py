@@ -111,10 +111,13 @@ class BucketFollower:
 def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Join batches to larger ones: applying costs per batch too, a sixth of the load of a shard if they are small."""
     pending: list[pa.RecordBatch] = []
+    rows = size = 0
     for batch in batches:
         pending.append(batch)
-        if sum(map(len, pending)) >= APPLIED_ROWS or sum(each.nbytes for each in pending) >= APPLIED_BYTES:
+        rows, size = rows + len(batch), size + batch.nbytes
+        if rows >= APPLIED_ROWS or size >= APPLIED_BYTES:
             yield pa.concat_batches(pending)
             pending = []
+            rows = size = 0
     if pending:
         yield pa.concat_batches(pending)
