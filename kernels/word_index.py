@@ -18,6 +18,7 @@ each beginning at a multiple of 8 bytes.
 from __future__ import annotations
 
 import secrets
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -44,6 +45,7 @@ MAX_MERGED: Final = 255
 _NO_OWNER: Final = 255
 _MAX_POSITION: Final = (1 << 32) - 1
 _HEADER_BYTES: Final = 64
+_FOLDED_BYTES: Final = 1 << 18  # at a time: a character can become 18, and there are several copies meanwhile
 _MOVED_BYTES: Final = 1 << 20
 _SPARSE: Final = 32
 
@@ -202,14 +204,17 @@ class Collector:
         return Collected(self._collector, entries, slots, base, cover)
 
     def _fold_pieces(self) -> None:
-        pieces = self._collector.unfolded()
-        if not pieces:
-            return
-        lines = self._fold(b"\n".join(pieces)) + b"\n"
-        count = lines.count(b"\n")
-        if count != len(pieces) or b"\0" in lines:
-            raise ValueError(f"{len(pieces)} pieces were folded to {count} lines")
-        self._collector.fold(lines)
+        pieces: list[bytes] = self._collector.unfolded()
+        starts = list(accumulate(map(len, pieces), initial=0))
+        start = 0
+        while start < len(pieces):
+            stop = max(bisect_right(starts, starts[start] + _FOLDED_BYTES) - 1, start + 1)
+            lines = self._fold(b"\n".join(pieces[start:stop])) + b"\n"
+            count = lines.count(b"\n")
+            if count != stop - start or b"\0" in lines:
+                raise ValueError(f"{stop - start} pieces were folded to {count} lines")
+            self._collector.fold(lines)
+            start = stop
 
 
 class Collected:

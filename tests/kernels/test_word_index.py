@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lookalike.kernels import word_index
 from lookalike.kernels._reference_word_index import postings_of
 from lookalike.kernels.word_index import (
     MAX_MERGED,
@@ -223,3 +224,10 @@ def test_collector_refuses_lines_that_are_not_those_of_its_pieces(variant: str, 
     add(collector, ["ü ö ä".encode()])
     with pytest.raises(ValueError, match="3 pieces were folded"):
         collector.prepare(np.zeros(1, np.uint32), np.zeros(1, np.uint32))
+
+
+@variants
+def test_collector_folds_many_pieces_in_parts(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_index, "_FOLDED_BYTES", 20)
+    by_slot = {slot: "ü".encode() * (slot % 15 + 1) + b"%d" % slot for slot in range(100)}
+    check(run_of_many(by_slot, variant), by_slot)

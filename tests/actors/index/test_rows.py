@@ -281,8 +281,9 @@ def test_rows_take_numbers_that_are_no_place_as_no_place() -> None:
     assert shown[key_of("3")]["created_at"] == 253402300799999999
 
 
-def test_rows_let_threads_read_while_a_writer_applies() -> None:
-    """All rows of a generation have its price and its codes; a reader must never see two generations at once."""
+def test_rows_let_threads_read_while_a_writer_applies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows of a generation have its price, title and codes; a reader must never see two generations at once."""
+    monkeypatch.setattr(WordIndex, "_TAIL_ENTRIES", 100)  # so that runs are merged meanwhile
     ids = [f"{number}/1" for number in range(300)]
     rows = make_rows()
     done = threading.Event()
@@ -291,7 +292,8 @@ def test_rows_let_threads_read_while_a_writer_applies() -> None:
     def batch(generation: int) -> pa.RecordBatch:
         kept = [image_id for number, image_id in enumerate(ids) if (number + generation) % 5]
         gone = [image_id for number, image_id in enumerate(ids) if not (number + generation) % 5]
-        live = [make_row(image_id, generation, price=float(generation), listing_id="1") for image_id in kept]
+        fields: dict[str, Any] = {"price": float(generation), "title": f"of {generation}a", "listing_id": "1"}
+        live = [make_row(image_id, generation, **fields) for image_id in kept]
         return batch_of([*live, *map(make_tombstone, gone)])
 
     def read() -> None:
@@ -302,9 +304,13 @@ def test_rows_let_threads_read_while_a_writer_applies() -> None:
                     found = snapshot.find(keys)
                     held = found >= 0
                     (generation,) = set(snapshot.numbers("price")[found[held]].tolist())
+                    visible = np.concatenate([*snapshot.visible_rows()])
                     gone = (np.arange(len(ids)) + int(generation)) % 5 == 0
                     assert (held == ~gone).all()
                     assert snapshot.image_ids(found[held]) == [ids[number] for number in np.flatnonzero(held)]
+                    having = snapshot.words("title").matching([f"{int(generation)}a", "o"])
+                    titled = np.unpackbits(having.view(np.uint8), count=len(snapshot), bitorder="little")
+                    assert np.flatnonzero(titled[visible]).tolist() == np.flatnonzero(np.isin(visible, found)).tolist()
                     code = np.frombuffer(make_row("1", int(generation))["short"], np.uint64)
                     query = hamming.KernelQuery(code, snapshot.codes.long[found[held][0]], 400, 400, (1, 1))
                     (answer,) = hamming.two_phase([query], snapshot.codes, snapshot.visible)
