@@ -68,6 +68,7 @@ bench-kernels: $(READY) .venv/.peers
 
 bench-store: $(READY)
 	$(BIN)/python benchmarks/shard_memory.py 1000000
+	$(BIN)/python benchmarks/words.py 1000000
 	$(BIN)/python benchmarks/following.py 1e6
 	$(BIN)/python benchmarks/following.py 5e6 --buckets 4 --upserts 20000
 	$(BIN)/python benchmarks/store_writes.py 1250000

@@ -59,6 +59,7 @@ class Catalogue:
             "long": self._codes(n, LONG_WORDS),
             "listing_id": pa.array(listing_ids),
             "title": pa.array([f"Rote Jacke, kaum getragen, Nummer {number:011}" for number in numbers.tolist()]),
+            "description": pa.nulls(n, pa.string()),
             "price": pa.array(rng.uniform(1, 500, n)),
             "lat": pa.array(rng.uniform(46, 49, n)),
             "lon": pa.array(rng.uniform(9, 17, n)),

@@ -32,7 +32,7 @@ class Held(enum.Enum):
     NUMBER = "float64, NaN where there is none"
     TIME = "int64 microseconds since 1970, the smallest int64 where there is none"
     DEGREES = "int32 in units of 1e-7 degrees (1 cm), the smallest int32 where there is none"
-    ON_DISK = "text in a scratch file, read by the filters that need it"
+    WORDS = "its words in an index in scratch files"
     NO = "in the store alone"
 
 
@@ -135,8 +135,8 @@ class Attributes(BaseModel):
         AfterValidator(_normalised_group),
         Column(pa.string(), Held.CATEGORY, FilterKind.TREE),
     ] = ""
-    title: Annotated[str, Field(max_length=4096), Text, Column(pa.string(), Held.ON_DISK, FilterKind.WORDS)] = ""
-    description: Annotated[str, Field(max_length=65_536), Text, Column(pa.string(), Held.NO)] = ""
+    title: Annotated[str, Field(max_length=4096), Text, Column(pa.string(), Held.WORDS, FilterKind.WORDS)] = ""
+    description: Annotated[str, Field(max_length=65_536), Text, Column(pa.string(), Held.WORDS, FilterKind.WORDS)] = ""
     price: Annotated[
         float | None,
         Field(ge=0, le=1e15, allow_inf_nan=False, strict=True),

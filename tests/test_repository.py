@@ -26,7 +26,7 @@ MAX_FUNCTION_LINES = 60
 
 # Files are opened in lookalike/storage. What opens one elsewhere, and why.
 OPENS_FILES = {
-    "actors/index/texts.py": "a scratch file without a name",
+    "actors/index/scratch.py": "scratch files without a name",
     "actors/shard.py": "what Linux says of the memory of this process",
     "cluster/cli/query.py": "the photo given on the command line",
     "cluster/page/routes.py": "files of the package",

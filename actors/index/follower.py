@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 # How often a look begins anew because a merge took a segment away that its head names: minutes lie between such merges.
 MAX_HEADS = 5
 APPLIED_ROWS = 8192
+# Descriptions can be long, and an Arrow column of texts holds 2 GiB.
+APPLIED_BYTES = 64 << 20
 
 
 class FollowerTooFarBehind(LookalikeError):
@@ -109,10 +111,13 @@ class BucketFollower:
 def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Join batches to larger ones: applying costs per batch too, a sixth of the load of a shard if they are small."""
     pending: list[pa.RecordBatch] = []
+    rows = size = 0
     for batch in batches:
         pending.append(batch)
-        if sum(map(len, pending)) >= APPLIED_ROWS:
+        rows, size = rows + len(batch), size + batch.nbytes
+        if rows >= APPLIED_ROWS or size >= APPLIED_BYTES:
             yield pa.concat_batches(pending)
             pending = []
+            rows = size = 0
     if pending:
         yield pa.concat_batches(pending)

@@ -1,4 +1,4 @@
-"""The rows of a shard in memory: codes, keys, ids and what filters read. Titles are in a scratch file.
+"""The rows of a shard in memory: codes, keys, ids and what filters read. Words of texts are in scratch files.
 
 A row has a *slot*. One thread applies batches and publishes; each published state is a ``Snapshot``, and any number
 of threads read. A row that is replaced gets another slot, and the old one is *retired*: snapshots that show it may
@@ -9,7 +9,6 @@ Slots left by deleted rows wait for new rows: a shard that shrank scans as many 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -34,13 +33,11 @@ from lookalike.actors.index.ids import MAX_ID_BYTES, IdColumn, Ids
 from lookalike.actors.index.key_index import KeyIndex
 from lookalike.actors.index.ragged import lengths_of, parts_of
 from lookalike.actors.index.slots import FreeList, Published, VisibleSlots, WriteLog, Writes, write
-from lookalike.actors.index.texts import TextFile, Texts
+from lookalike.actors.index.word_index import WordIndex, Words
 from lookalike.ingest.attributes import FilterKind, Held, columns, names_held
 from lookalike.kernels.hamming import Codes
 from lookalike.kernels.masks import Bitmap
 from lookalike.kernels.memory import GrowableRows
-
-logger = logging.getLogger(__name__)
 
 _COLUMN_TYPES: Final[dict[Held, Callable[[], SlotColumn]]] = {
     Held.CATEGORY: CategoryColumn,
@@ -79,7 +76,7 @@ class Snapshot:
     _index: KeyIndex
     _ids: Ids
     _columns: dict[str, Any]
-    _texts: dict[str, Texts]
+    _words: dict[str, Words]
 
     def __len__(self) -> int:
         """How many slots there are, visible or not."""
@@ -165,9 +162,9 @@ class Snapshot:
         degrees: NDArray[np.int32] = self._columns[field]
         return degrees
 
-    def texts(self, field: str) -> Texts:
-        """A column of texts on disk, to be read from its beginning to its end."""
-        return self._texts[field]
+    def words(self, field: str) -> Words:
+        """The words of a column of texts, and which slots have them."""
+        return self._words[field]
 
 
 class Rows:
@@ -178,7 +175,7 @@ class Rows:
     short_words, long_words, component_words
         Of the codes, as ``Codes`` has them.
     scratch : Path, optional
-        The folder for texts on disk, the system's temporary one unless given. On a tmpfs they are in memory after all.
+        The folder for words on disk, the system's temporary one unless given. On a tmpfs they are in memory after all.
 
     Attributes
     ----------
@@ -199,7 +196,7 @@ class Rows:
             for name, column in columns().items()
             if column.held in _COLUMN_TYPES
         }
-        self._texts = {name: TextFile(scratch) for name in names_held(Held.ON_DISK)}
+        self._words = {name: WordIndex(scratch) for name in names_held(Held.WORDS)}
         self._visible = VisibleSlots()
         self._free = FreeList()
         self._writes = WriteLog()
@@ -217,13 +214,14 @@ class Rows:
             **self._index.held_bytes,
             "ids": self._ids.held_bytes,
             **{name: column.held_bytes for name, column in self._columns.items()},
+            **{name: words.held_bytes for name, words in self._words.items()},
             "slots": 2 * self._visible.held_bytes + self._free.held_bytes + self._writes.held_bytes,
         }
 
     @property
     def disk_bytes(self) -> int:
-        """Bytes of texts in the scratch folder."""
-        return sum(texts.disk_bytes for texts in self._texts.values())
+        """Bytes of words in the scratch folder."""
+        return sum(words.disk_bytes for words in self._words.values())
 
     @property
     def code_bytes(self) -> int:
@@ -255,7 +253,7 @@ class Rows:
         Raises
         ------
         OSError, MemoryError
-            A text could not be written, or there is no memory. The rows are as before; the batch can be applied again.
+            Words could not be written, or there is no memory. The rows are as before; the batch can be applied again.
         """
         live, deleted, bad = self._split(batch)
         self._release(self._index.reclaim(self._published.oldest()))
@@ -267,11 +265,10 @@ class Rows:
 
     def publish(self) -> None:
         """Let new readers see what was applied. Copies one bit per slot."""
-        for name, texts in self._texts.items():
-            try:
-                texts.tidy(self._visible.freeze(len(self._index)), len(self._index), self._visible.count)
-            except OSError:  # the file as it is serves; the next publication tries again
-                logger.exception("cannot rewrite the scratch file of %s", name)
+        slots = len(self._index)
+        visible = self._visible.freeze(slots)
+        for words in self._words.values():
+            words.tidy(visible, slots, self._visible.count)
         self._generation += 1
         snapshot = self._snapshot(self._writes.publish(self._generation, len(self._index)))
         self._index.publish(snapshot.generation, snapshot.visible, len(snapshot))
@@ -305,8 +302,8 @@ class Rows:
         self._slots += fresh
         self._writes.note(slots, self._slots)
         try:
-            for name, texts in self._texts.items():
-                texts.put(slots, live[name])
+            for name, words in self._words.items():
+                words.put(slots, live[name])
             for name, column in self._columns.items():
                 column.put(slots, live[name])
             write(self._short, slots, _codes(live["short"]))
@@ -344,7 +341,7 @@ class Rows:
             _index=self._index,
             _ids=self._ids.view(slots),
             _columns={name: column.view(slots) for name, column in self._columns.items()},
-            _texts={name: texts.view() for name, texts in self._texts.items()},
+            _words={name: words.view(slots) for name, words in self._words.items()},
         )
 
 

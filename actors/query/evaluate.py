@@ -6,7 +6,6 @@ says of hidden slots means nothing before it is combined with ``Snapshot.visible
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lookalike.actors.index.columns import NO_TIME
 from lookalike.actors.index.ids import hashes_of_texts
 from lookalike.actors.index.rows import Snapshot
 from lookalike.actors.index.slots import is_visible
+from lookalike.actors.index.words import words_of
 from lookalike.actors.query.bitmap_cache import BitmapCache
 from lookalike.actors.query.cost import estimate_s
 from lookalike.actors.query.deadline import DeadlineExceeded, check
@@ -127,7 +126,7 @@ def _check_cost(filters: Sequence[Filter], context: _Context) -> None:
     if context.deadline is None:
         return
     new = [leaf for leaf in set(_leaves(filters)) if context.cache.get(leaf, context.snapshot) is None]
-    needed_s = sum(estimate_s(condition, len(context.snapshot)) for condition in new)
+    needed_s = sum(estimate_s(condition, context.snapshot) for condition in new)
     left_s = context.deadline - time.monotonic()
     if needed_s > left_s:
         raise DeadlineExceeded(
@@ -186,7 +185,7 @@ def _evaluate(condition: Filter, slots: _Slots) -> Bitmap:
         case Near():
             return _near(condition, slots)
         case Matches():
-            return bitmap(_matches(condition, slots.snapshot))
+            return _matches(condition, slots)
         case _:
             raise TypeError(f"{type(condition).__name__} is evaluated by its parts")
 
@@ -267,14 +266,8 @@ def _near(condition: Near, slots: _Slots) -> Bitmap:
     return slots.by_blocks(lambda part, out: masks.near(lat[part], lon[part], circle, out))
 
 
-def _matches(condition: Matches, snapshot: Snapshot) -> Mask:
-    # RE2's \b knows ASCII letters only, and would find "ber" in "über".
-    beginnings = [rf"(?:^|[^\pL\pN_]){re.escape(word)}" for word in re.findall(r"\w+", condition.words)]
-    met = np.zeros(len(snapshot), bool)
-    for slots, texts in snapshot.texts(condition.field).blocks():
-        found = np.ones(len(slots), bool)
-        for beginning in beginnings:
-            found &= pc.match_substring_regex(texts, beginning, ignore_case=True).to_numpy(zero_copy_only=False)
-        inside = slots < len(met)
-        met[slots[inside]] = found[inside]  # of a slot that comes twice, NumPy keeps the last
-    return met
+def _matches(condition: Matches, slots: _Slots) -> Bitmap:
+    def look_at_the_clock() -> None:
+        check(slots.deadline, "its words were looked up")
+
+    return slots.snapshot.words(condition.field).matching(words_of(condition.words), look_at_the_clock)

@@ -18,9 +18,11 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from lookalike.actors.index.words import words_of
 from lookalike.ingest.attributes import MAX_ID_CHARS, FilterKind, Held, Moment, max_chars, names_filtered, names_held
 
 MAX_VALUES: Final = 1000
+MAX_WORDS: Final = 16
 MAX_CONDITIONS: Final = 32
 MAX_DEPTH: Final = 4
 
@@ -95,11 +97,20 @@ class Near(_Condition):
     of: tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-180, le=180)]]
 
 
+def _check_words(text: str) -> str:
+    count = len(words_of(text))
+    if not count:
+        raise ValueError("holds no word: a word has letters or digits")
+    if count > MAX_WORDS:
+        raise ValueError(f"holds {count} different words; at most {MAX_WORDS} are allowed")
+    return text
+
+
 class Matches(_Condition):
     """Every word given begins a word of the text; case does not matter."""
 
     field: _field_of(names_filtered(FilterKind.WORDS))  # type: ignore[valid-type]
-    words: Annotated[str, Field(alias="matches", min_length=1, max_length=200, pattern=r"\w")]
+    words: Annotated[str, Field(alias="matches", min_length=1, max_length=200), AfterValidator(_check_words)]
 
 
 class Not(_Condition):

@@ -1,7 +1,7 @@
-/* The key table, and every instruction-set variant that was compiled in and runs here, against plain definitions: for
- * builds that Python cannot load, under sanitizers and for another processor. All arrays have just the size that they
- * need, so that a sanitizer sees any access beyond. Prints the variants that were checked; exits with 1 at the first
- * difference. */
+/* The key table, the word index, and every instruction-set variant that was compiled in and runs here, against plain
+ * definitions: for builds that Python cannot load, under sanitizers and for another processor. All arrays have just the
+ * size that they need, so that a sanitizer sees any access beyond. Prints the variants that were checked; exits with 1
+ * at the first difference. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +9,7 @@
 #include "key_table.h"
 #include "masks.h"
 #include "search.h"
+#include "word_index.h"
 
 static uint64_t state = 88172645463325252u;
 
@@ -213,8 +214,120 @@ static void check_masks(const mk_variant *variant, size_t n) {
     free(times), free(prices);
 }
 
+/* A run with sections of just the size that they need. */
+typedef struct {
+    uint32_t *term_starts, *posting_starts, *postings;
+    uint8_t *bytes;
+    wi_counts counts;
+} sections;
+
+static sections some_sections(wi_counts counts) {
+    return (sections){malloc(4 * (counts.terms + 1)), malloc(4 * (counts.terms + 1)), malloc(4 * counts.postings + 1),
+                      malloc(counts.term_bytes + 1), counts};
+}
+
+static void free_sections(sections *run) {
+    free(run->term_starts), free(run->posting_starts), free(run->postings), free(run->bytes);
+}
+
+static wi_run opened(const sections *run) {
+    return (wi_run){run->term_starts, run->posting_starts, run->postings, run->bytes, run->counts.terms};
+}
+
+enum { TEXT = 24 };
+
+/* Letters of two cases, digits, separators, and bytes of a character that is not ASCII. */
+static sections some_run(wi_collector *collector, uint8_t (*texts)[TEXT], const uint32_t *slots, size_t n) {
+    uint8_t *data = malloc(n * TEXT + 1);
+    int64_t *bounds = malloc((n + 1) * sizeof *bounds);
+    uint32_t *entries = malloc((n + 1) * sizeof *entries);
+    for (size_t i = 0; i <= n; i++) bounds[i] = (int64_t)(i * TEXT);
+    for (size_t i = 0; i < n; i++) {
+        entries[i] = (uint32_t)(collector->entries + i);
+        for (int j = 0; j < TEXT; j++) data[i * TEXT + (size_t)j] = (uint8_t)"aaaabbA01 .\xc3"[any() % 12];
+        memcpy(texts[i], data + i * TEXT, TEXT);
+    }
+    expect(!wi_add(collector, data, bounds, n), "word index", "add", n, 1);
+    uint64_t pieces = collector->pieces.used - collector->pieces_folded;
+    uint8_t *lines = malloc(4 * pieces + 1);
+    for (uint64_t i = 0; i < pieces; i++) memcpy(lines + 4 * i, "u v\n", 4);
+    expect(!pieces || wi_fold(collector, lines, 4 * pieces) == (int64_t)pieces, "word index", "fold", n, 1);
+    wi_counts counts;
+    expect(!wi_count(collector, entries, n, &counts), "word index", "count", n, 1);
+    sections run = some_sections(counts);
+    wi_write(collector, entries, slots, n, run.term_starts, run.bytes, run.posting_starts, run.postings);
+    free(lines), free(entries), free(bounds), free(data);
+    return run;
+}
+
+/* Whether a text has a word that begins with a letter; a piece has the words u and v. */
+static int has_beginning(const uint8_t *text, uint8_t letter) {
+    for (int start = 0; start < TEXT;) {
+        int end = start, piece = 0;
+        for (; end < TEXT && text[end] != ' ' && text[end] != '.'; end++) piece |= text[end] >= 0x80;
+        if (end > start && (piece ? letter == 'u' || letter == 'v' : (text[start] | 0x20) == (letter | 0x20))) return 1;
+        start = end + 1;
+    }
+    return 0;
+}
+
+static void check_beginnings(const wi_run *run, uint8_t (*texts)[TEXT], const int *shown, size_t n) {
+    uint64_t *bits = malloc((n / 64 + 1) * 8), *marks = calloc(n / 64 + 1, 8);
+    uint32_t *cover = malloc(4 * n + 4), ranges[4];
+    for (size_t i = 0; i < n; i++) cover[i] = (uint32_t)i;
+    for (const char *letter = "abuv01x"; *letter; letter++) {
+        wi_find(run, (const uint8_t *)letter, 1, &ranges[0], &ranges[1]);
+        wi_find(run, (const uint8_t *)"a", 1, &ranges[2], &ranges[3]);
+        memset(bits, 0, (n / 64 + 1) * 8);
+        wi_select(run->postings + ranges[0], ranges[1] - ranges[0], 0, bits);
+        for (size_t i = 0; i < n; i++)
+            expect(is_set(bits, i) == (shown[i] && has_beginning(texts[i], (uint8_t)*letter)), "word index", "select",
+                   n, 1);
+        expect(!wi_match(run->postings, ranges, 2, cover, n, bits, marks), "word index", "memory", n, 1);
+        for (size_t i = 0; i < n; i++)
+            expect(is_set(bits, i) ==
+                       (shown[i] && has_beginning(texts[i], (uint8_t)*letter) && has_beginning(texts[i], 'a')),
+                   "word index", "match", n, 1);
+    }
+    free(cover), free(marks), free(bits);
+}
+
+static void check_word_index(size_t n) {
+    wi_collector collector = {.terms.seed = any(), .pieces.seed = any()};
+    uint8_t (*texts)[TEXT] = malloc(n * TEXT + 1), (*newer)[TEXT] = malloc(n * TEXT + 1), *owners = malloc(n + 1);
+    uint32_t *slots = malloc(4 * n + 4);
+    int *shown = malloc((n + 1) * sizeof *shown);
+    uint64_t *odd = malloc((n / 64 + 1) * 8);
+    for (size_t i = 0; i < n; i++) slots[i] = (uint32_t)i, shown[i] = 1;
+    sections runs[2] = {some_run(&collector, texts, slots, n), some_run(&collector, newer, slots, n)};
+    wi_run both[2] = {opened(&runs[0]), opened(&runs[1])};
+    check_beginnings(&both[0], texts, shown, n);
+    check_beginnings(&both[1], newer, shown, n);
+    /* Of even slots the older entry, of odd ones the newer, but of every seventh none. */
+    memset(owners, 0, n + 1);
+    for (size_t word = 0; word <= n / 64; word++) odd[word] = 0xaaaaaaaaaaaaaaaau;
+    wi_own(odd, n / 64 + 1, 0, 0, 1, owners, n);
+    for (size_t i = 0; i < n; i++) {
+        expect(owners[i] == i % 2, "word index", "own", n, 1);
+        if (i % 7 == 0) owners[i] = WI_NO_OWNER, shown[i] = 0;
+        if (i % 2) memcpy(texts[i], newer[i], TEXT);
+    }
+    sections merged = some_sections((wi_counts){runs[0].counts.terms + runs[1].counts.terms,
+                                                runs[0].counts.term_bytes + runs[1].counts.term_bytes,
+                                                runs[0].counts.postings + runs[1].counts.postings});
+    expect(!wi_merge(both, 2, owners, n, merged.term_starts, merged.bytes, merged.posting_starts, merged.postings,
+                     &merged.counts),
+           "word index", "memory", n, 1);
+    wi_run one = opened(&merged);
+    check_beginnings(&one, texts, shown, n);
+    free_sections(&merged), free_sections(&runs[0]), free_sections(&runs[1]);
+    free(odd), free(shown), free(slots), free(owners), free(newer), free(texts);
+    wi_clear(&collector);
+}
+
 int main(void) {
     static const size_t sizes[] = {0, 1, 3, 7, 8, 9, 63, 64, 65, 127, 129, 511, 512, 513, 1000, 2048, 5000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) check_word_index(sizes[i]);
     for (int64_t n = 1; n < 2000; n = 3 * n + 1) check_key_table(1, n), check_key_table((uint64_t)1 << 48, n);
     for (int v = 0; mk_variants[v]; v++)
         for (size_t i = 0; mk_variants[v]->runs_here() && i < sizeof sizes / sizeof *sizes; i++)

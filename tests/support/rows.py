@@ -11,8 +11,11 @@ import pyarrow as pa
 
 from lookalike.actors.index.columns import DEGREE, NO_DEGREES, NO_TIME
 from lookalike.actors.index.rows import COLUMNS, Snapshot
-from lookalike.ingest.attributes import columns
+from lookalike.actors.index.word_index import Words
+from lookalike.ingest.attributes import Held, columns, names_held
 from lookalike.ingest.store.keys import key_of
+from lookalike.kernels._reference_word_index import postings_of
+from support.words import indexed_words
 
 SHORT_WORDS, LONG_WORDS = 1, 3
 COMPONENT_WORDS = (1, 2)
@@ -66,7 +69,7 @@ def expected_of(row: Mapping[str, Any]) -> Shown:
         "group": row["group"] or "",
         "colour": row["colour"] or "",
         "brand": row["brand"] or "",
-        "title": row["title"] or "",
+        **{name: in_order(indexed_words(row[name] or "")) for name in names_held(Held.WORDS)},
         "price": row["price"],
         "lat": degrees(row["lat"]),
         "lon": degrees(row["lon"]),
@@ -74,12 +77,31 @@ def expected_of(row: Mapping[str, Any]) -> Shown:
     }
 
 
+def in_order(words: set[bytes]) -> str:
+    """What a shard holds of a text; of one word in small letters it is the text."""
+    return b" ".join(sorted(words)).decode()
+
+
+def words_by_slot(words: Words) -> dict[int, set[bytes]]:
+    """Every word of every slot, read from the runs without the index."""
+    by_slot: dict[int, set[bytes]] = {}
+    for run in words.runs:
+        slots = run.cover.tolist()
+        if not run.is_sparse:
+            slots = [run.base + 64 * at + bit for at, word in enumerate(slots) for bit in range(64) if word >> bit & 1]
+        assert len(slots) == run.slots
+        by_slot.update({slot: set() for slot in slots})
+        for word, having in postings_of(run.sections).items():
+            assert having == sorted(set(having))
+            for slot in having:
+                by_slot[slot].add(word)
+    return by_slot
+
+
 def shown_by(snapshot: Snapshot) -> dict[int, Shown]:
     """Everything that a snapshot shows, by key."""
     rows = np.concatenate([np.empty(0, np.int64), *snapshot.visible_rows()])
-    titles = dict.fromkeys(range(len(snapshot)), "")
-    for slots, texts in snapshot.texts("title").blocks():
-        titles.update(zip(slots.tolist(), texts.to_pylist(), strict=True))
+    words = {name: words_by_slot(snapshot.words(name)) for name in names_held(Held.WORDS)}
     prices = snapshot.numbers("price")[rows]
     values = {
         "image_id": snapshot.image_ids(rows),
@@ -87,7 +109,7 @@ def shown_by(snapshot: Snapshot) -> dict[int, Shown]:
         "short": [snapshot.codes.short[row].tobytes() for row in rows],
         "long": [snapshot.codes.long[row].tobytes() for row in rows],
         **{name: snapshot.categories(name).take(rows) for name in ("group", "colour", "brand")},
-        "title": [titles[row] for row in rows.tolist()],
+        **{name: [in_order(by_slot.get(row, set())) for row in rows.tolist()] for name, by_slot in words.items()},
         "price": [None if np.isnan(price) else price for price in prices.tolist()],
         "lat": snapshot.degrees("lat")[rows].tolist(),
         "lon": snapshot.degrees("lon")[rows].tolist(),

@@ -56,7 +56,7 @@ def collection(tmp_path: Path) -> Collection:
 def put_apart(collection: Collection, count: int) -> None:
     """One image a commit."""
     for number in range(count):
-        collection.put(rows_of([str(number)], f"of {number}"))
+        collection.put(rows_of([str(number)], f"of{number}"))
 
 
 def test_follower_applies_every_segment_once(collection: Collection) -> None:
@@ -93,7 +93,7 @@ def test_follower_takes_from_a_merge_only_what_it_has_not_seen(collection: Colle
     assert len(collection.buckets[0].head().segments) < 13
     follower.follow(rows)
     assert sorted(image_id for batch in rows.applied[5:] for image_id in batch) == sorted(map(str, range(8)))
-    assert rows.titles() == {str(n): f"of {n}" for n in range(8)}
+    assert rows.titles() == {str(n): f"of{n}" for n in range(8)}
 
 
 def merged_and_put_away(bucket: Bucket, collection: Collection) -> Head:
@@ -112,7 +112,7 @@ def test_follower_that_read_its_head_before_a_merge_reads_it_again(collection: C
     follower, rows = BucketFollower(bucket), Recorded()
     follower.follow(rows)
     assert follower.damaged == {}
-    assert rows.titles() == {str(n): f"of {n}" for n in range(20)}
+    assert rows.titles() == {str(n): f"of{n}" for n in range(20)}
 
 
 def test_follower_gives_up_when_merges_are_always_faster(collection: Collection) -> None:
@@ -137,4 +137,4 @@ def test_follower_counts_what_is_damaged_once(collection: Collection) -> None:
                 follower.follow(rows)
     follower.follow(rows)
     assert [damage.rows for damage in follower.damaged.values()] == [1]
-    assert rows.titles() == {"0": "of 0", "2": "of 2"}
+    assert rows.titles() == {"0": "of0", "2": "of2"}

@@ -28,7 +28,8 @@ from support.rows import (
 )
 
 from lookalike.actors.index.rows import Rows, Snapshot
-from lookalike.actors.index.texts import TextFile
+from lookalike.actors.index.word_index import WordIndex
+from lookalike.ingest.attributes import Held, names_held
 from lookalike.ingest.store.keys import key_of, keys_of
 from lookalike.kernels import hamming
 
@@ -54,7 +55,7 @@ def rows_of_batch(draw: st.DrawFn) -> dict[str, Any]:
         image_id,
         draw(st.integers(0, 50)),
         listing_id=listing,
-        **{name: draw(TEXTS) for name in ("group", "colour", "brand", "title")},
+        **{name: draw(TEXTS) for name in ("group", "colour", "brand", "title", "description")},
         price=draw(st.none() | st.floats(0, 1e15)),
         lat=lat,
         lon=lon,
@@ -158,7 +159,8 @@ def test_rows_do_not_depend_on_how_they_are_cut_into_batches(batch: list[dict[st
 
 
 def test_rows_agree_with_the_oracle_at_a_larger_scale(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(TextFile, "_MIN_GARBAGE", 100)  # so that the scratch file is rewritten many times
+    for name, size in (("_TAIL_ENTRIES", 100), ("_MIN_GARBAGE", 100)):  # so that runs are written and merged many times
+        monkeypatch.setattr(WordIndex, name, size)
     rng = np.random.default_rng(6)
     rows = Rows(SHORT_WORDS, LONG_WORDS, COMPONENT_WORDS, tmp_path)
     ids = [f"{number // 3}/{number}" for number in range(3000)]
@@ -202,7 +204,12 @@ def test_rows_hold_as_many_slots_as_rows_under_endless_replacement() -> None:
     with rows.reading() as snapshot:
         assert snapshot.rows_visible == 500
         assert len(snapshot) <= 1000
-    assert rows.held_bytes == counted
+    words = names_held(Held.WORDS)
+    held = rows.held_bytes
+    assert {part: size for part, size in held.items() if part not in words} == {
+        part: size for part, size in counted.items() if part not in words
+    }
+    assert sum(held[name] for name in words) < 2 * len(words) * WordIndex._TAIL_BYTES  # what came last is in memory
 
 
 @pytest.mark.parametrize("distinct", [250, 300, 70_000])
@@ -231,7 +238,7 @@ def test_rows_take_dictionary_columns_and_large_types_as_plain_ones() -> None:
     given = [make_row("1", brand="Nike", title="shoe"), make_row("2"), make_row("3", brand="Nike", listing_id="9")]
     batch = batch_of(given)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if pa.types.is_string(column.type) and name not in ("image_id", "listing_id", "title"):
+        if pa.types.is_string(column.type) and name not in ("image_id", "listing_id", *names_held(Held.WORDS)):
             batch = batch.set_column(batch.schema.get_field_index(name), name, column.dictionary_encode())
         elif pa.types.is_string(column.type):
             batch = batch.set_column(batch.schema.get_field_index(name), name, column.cast(pa.large_string()))
@@ -254,7 +261,11 @@ def test_rows_are_as_before_when_a_batch_cannot_be_written(monkeypatch: pytest.M
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    for cut in ("lookalike.actors.index.texts.os.pwrite", "lookalike.actors.index.key_index.KeyIndex.put"):
+    monkeypatch.setattr(WordIndex, "_RUN_BYTES", 0)  # so that each batch is written
+    for cut in (
+        "lookalike.actors.index.scratch.os.posix_fallocate",
+        "lookalike.actors.index.key_index.KeyIndex.put",
+    ):
         with monkeypatch.context() as broken:
             broken.setattr(cut, full)
             with pytest.raises(OSError, match="No space"):
@@ -292,8 +303,9 @@ def test_rows_take_numbers_that_are_no_place_as_no_place() -> None:
     assert shown[key_of("3")]["created_at"] == 253402300799999999
 
 
-def test_rows_let_threads_read_while_a_writer_applies() -> None:
-    """All rows of a generation have its price and its codes; a reader must never see two generations at once."""
+def test_rows_let_threads_read_while_a_writer_applies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows of a generation have its price, title and codes; a reader must never see two generations at once."""
+    monkeypatch.setattr(WordIndex, "_TAIL_ENTRIES", 100)  # so that runs are merged meanwhile
     ids = [f"{number}/1" for number in range(300)]
     rows = make_rows()
     done = threading.Event()
@@ -302,7 +314,8 @@ def test_rows_let_threads_read_while_a_writer_applies() -> None:
     def batch(generation: int) -> pa.RecordBatch:
         kept = [image_id for number, image_id in enumerate(ids) if (number + generation) % 5]
         gone = [image_id for number, image_id in enumerate(ids) if not (number + generation) % 5]
-        live = [make_row(image_id, generation, price=float(generation), listing_id="1") for image_id in kept]
+        fields: dict[str, Any] = {"price": float(generation), "title": f"of {generation}a", "listing_id": "1"}
+        live = [make_row(image_id, generation, **fields) for image_id in kept]
         return batch_of([*live, *map(make_tombstone, gone)])
 
     def read() -> None:
@@ -313,9 +326,13 @@ def test_rows_let_threads_read_while_a_writer_applies() -> None:
                     found = snapshot.find(keys)
                     held = found >= 0
                     (generation,) = set(snapshot.numbers("price")[found[held]].tolist())
+                    visible = np.concatenate([*snapshot.visible_rows()])
                     gone = (np.arange(len(ids)) + int(generation)) % 5 == 0
                     assert (held == ~gone).all()
                     assert snapshot.image_ids(found[held]) == [ids[number] for number in np.flatnonzero(held)]
+                    having = snapshot.words("title").matching([f"{int(generation)}a", "o"])
+                    titled = np.unpackbits(having.view(np.uint8), count=len(snapshot), bitorder="little")
+                    assert np.flatnonzero(titled[visible]).tolist() == np.flatnonzero(np.isin(visible, found)).tolist()
                     code = np.frombuffer(make_row("1", int(generation))["short"], np.uint64)
                     query = hamming.KernelQuery(code, snapshot.codes.long[found[held][0]], 400, 400, (1, 1))
                     (answer,) = hamming.two_phase([query], snapshot.codes, snapshot.visible)

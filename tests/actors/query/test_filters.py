@@ -41,8 +41,14 @@ def nested(depth: int) -> dict[str, object]:
         ([{"field": "created_at", "gte": "2024-13-01"}], "month"),
         ([{"field": "created_at", "gte": "9999-12-31T23:59:59-14:00"}], "outside the years 1 to 9999"),
         ([{"field": "created_at", "lt": "0001-01-01T00:00:00+14:00"}], "outside the years 1 to 9999"),
-        ([{"field": "title", "matches": "--"}], "pattern"),
-        ([{"field": "brand", "matches": "nike"}], "Input should be 'title'"),
+        ([{"field": "title", "matches": "--"}], "holds no word"),
+        ([{"field": "title", "matches": "‿"}], "holds no word"),
+        ([{"field": "title", "matches": "_ \u0301 ❤"}], "holds no word"),
+        (
+            [{"field": "title", "matches": " ".join(f"word{number}" for number in range(17))}],
+            "17 different words; at most",
+        ),
+        ([{"field": "brand", "matches": "nike"}], "Input should be 'title' or 'description'"),
         ([{"field": "place", "within_km": 5, "of": [91, 0]}], "less than or equal to 90"),
         ([{"field": "place", "within_km": 0, "of": [0, 0]}], "greater than 0"),
         ([{"field": "price", "in": ["1"]}], "Input should be 'image_id', 'listing_id', 'group', 'colour' or 'brand'"),
@@ -59,6 +65,10 @@ def test_filters_that_are_refused(filters: list[object], message: str) -> None:
 
 def test_filters_that_are_taken() -> None:
     ADAPTER.validate_python([nested(3), {"any": [{"field": "price", "lt": 1}] * 20}])
+
+
+def test_filters_count_a_word_that_comes_twice_once() -> None:
+    ADAPTER.validate_python([{"field": "title", "matches": "Rot rot ROT " * 16}])
 
 
 def test_filters_take_the_longest_value_that_a_field_can_hold() -> None:
