@@ -4,9 +4,10 @@
     python benchmarks/serving.py 1e6 --repo ../main --repo . --only id filters      # two checkouts, in one run
 
 Everything alternates: by id, the same stack's no-op, photos and filters, on each server in turn, and medians over the
-alternations are given. Servers run at once where memory allows, so that all are measured on the same minutes of the
-machine; in the end each is idle alone, since memory that two share would count half. Some answers of every load are
-compared with an oracle's, outside the timed region.
+alternations are given. One server runs at a time, started anew in each alternation: an idle one takes a tenth of a
+core. With ``--together`` all run at once, each load on one after the other, for ratios of the same minute. Some answers
+of every load are compared with an oracle's, outside the timed region. In the end each is idle alone, since memory that
+two share would count half.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from machine import machine
 from serving_answers import Oracle
 from serving_cases import PARTS, Case, Figures, Measurement, filter_cases, open_cases, photo_cases, plain_cases
@@ -35,8 +35,6 @@ from serving_store import BenchStore, bench_store
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGE = 5_000_000
-# Of a server, for the choice whether several run at once.
-_BYTES_PER_ROW, _BYTES_FIXED = 400, 2_500_000_000
 _REST_S = 3.0
 # Of a server with nothing to do; its idle processes and the clock's ticks make 0.3 cores of half a second.
 _SETTLE_S, _MAX_SETTLE_S, _SETTLED_CORES = 0.5, 20.0, 0.6
@@ -87,7 +85,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--idle-s", type=float, default=30.0, help="how long an idle server is looked at")
     parser.add_argument("--only", nargs="+", choices=PARTS, help="leave out the other parts")
     parser.add_argument("--checked", type=int, default=3, help="answers of each load that are compared")
-    parser.add_argument("--in-turns", action="store_true", help="one server at a time, started in each alternation")
+    parser.add_argument("--together", action="store_true", help="all servers run at once, until the end")
     parser.add_argument("--quick", action="store_true", help="few rows, one short alternation: does it run at all?")
     parser.add_argument("--write-only", action="store_true", help="write the stores, and measure nothing")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
@@ -140,9 +138,7 @@ class Taken:
 
 def measure(store: BenchStore, checkouts: Sequence[Checkout], given: argparse.Namespace) -> tuple[Taken, Measurement]:
     """All alternations on one store."""
-    room = psutil.virtual_memory().available * 0.8
-    together = not given.in_turns and len(checkouts) * (store.count * _BYTES_PER_ROW + _BYTES_FIXED) < room
-    groups = [checkouts] if together else [[checkout] for checkout in checkouts]
+    groups = [checkouts] if given.together else [[checkout] for checkout in checkouts]
     taken = Taken({checkout.name: {"starts": [], "loads": {}} for checkout in checkouts})
     parts = parts_of(store, given)
     rounds = given.rounds if set(parts) != {"idle"} else 0
@@ -150,7 +146,7 @@ def measure(store: BenchStore, checkouts: Sequence[Checkout], given: argparse.Na
         client = whole.enter_context(LoadProcess())
         measurement = Measurement(client, Oracle(store.rows, store.count, store.spec), given.checked)
         encoder = whole.enter_context(EncoderProcess(store.model)) if "photo" in parts else None
-        running = whole.enter_context(started(store, checkouts, taken)) if together and rounds else None
+        running = whole.enter_context(started(store, checkouts, taken)) if given.together and rounds else None
         for number in range(rounds):
             for group in groups[:: 1 if number % 2 == 0 else -1]:
                 with contextlib.ExitStack() as turn:
@@ -198,11 +194,10 @@ def alternate(
 ) -> None:
     """Run every load once on each server."""
     parts = parts_of(store, given)
-    fewest = min(server.checkout.shards for server in servers)
     for case, everywhere in all_cases(store, given, parts):
         for server in servers[:: 1 if number % 2 == 0 else -1]:
-            if not everywhere and server.checkout.shards != fewest:
-                continue  # a number of shards is compared by id alone
+            if not everywhere and server.checkout.shards != (given.shards or [0])[0]:
+                continue  # another number of shards is compared by id alone
             settle(servers)
             figures = measurement.run(case, server, number)
             taken.servers[server.checkout.name]["loads"].setdefault(case.label, []).append(figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -162,23 +163,24 @@ class Measurement:
 
 
 def _figures(load: Load, used: Mapping[tuple[str, str], float]) -> Figures:
-    """What a load says; CPU in milliseconds per request that was answered with 200."""
+    """What a load says; CPU in milliseconds per request that was answered with 200, NaN where none was."""
     good = int(load.good.sum())
+    ms = 1e3 / good if good else math.nan
     by_process: defaultdict[str, float] = defaultdict(float)
     by_thread: defaultdict[str, float] = defaultdict(float)
     for (role, thread), seconds in used.items():
-        by_process[role] += 1e3 * seconds / max(1, good)
-        by_thread[f"{role}: {thread}"] += 1e3 * seconds / max(1, good)
+        by_process[role] += seconds * ms
+        by_thread[f"{role}: {thread}"] += seconds * ms
     return {
         "requests_per_s": round(good / load.seconds, 1),
         "p50_ms": load.percentile_ms(50),
         "p99_ms": load.percentile_ms(99),
         "cpu_ms": round(sum(by_process.values()), 3),
-        "client_cpu_ms": round(1e3 * load.cpu_s / max(1, good), 3),
+        "client_cpu_ms": round(load.cpu_s * ms, 3),
         "requests": good,
         "failures": load.failures,
-        "cpu_ms_by_process": {role: round(ms, 4) + 0.0 for role, ms in largest_first(by_process)},
-        "cpu_ms_by_thread": {name: round(ms, 4) + 0.0 for name, ms in largest_first(by_thread)[:16]},
+        "cpu_ms_by_process": {role: round(used_ms, 4) + 0.0 for role, used_ms in largest_first(by_process)},
+        "cpu_ms_by_thread": {name: round(used_ms, 4) + 0.0 for name, used_ms in largest_first(by_thread)[:16]},
     }
 
 

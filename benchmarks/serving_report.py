@@ -172,7 +172,7 @@ def _print_cpu(server: Mapping[str, Any]) -> None:
         print_table(("CPU ms by process", *shown), [
             (role, *(by_process[label].get(role, 0.0) for label in shown)) for role in largest
         ])  # fmt: skip
-    for label in {BY_ID_32, BY_ID_1} & set(shown):
+    for label in (label for label in (BY_ID_1, BY_ID_32) if label in shown):
         load = server["loads"][label]
         print(f"{label}, CPU ms by thread: {_plain(load['cpu_ms_by_thread'])}")
         if load.get("ms_by_step"):
