@@ -14,8 +14,8 @@ from support.replies import Replies, replying
 
 from lookalike.actors.query.query import MAX_COUNT
 from lookalike.cluster.cli.main import main
-from lookalike.cluster.http.multipart import PartsReader
 from lookalike.cluster.cli.query import bits, percent
+from lookalike.cluster.http.multipart import PartsReader
 
 ANSWER = {
     "query_id": "q",
