@@ -15,6 +15,7 @@ from support.replies import Replies, replying
 from lookalike.actors.query.query import MAX_COUNT
 from lookalike.cluster.cli.main import main
 from lookalike.cluster.cli.query import bits, percent
+from lookalike.cluster.http.multipart import PartsReader
 
 ANSWER = {
     "query_id": "q",
@@ -79,8 +80,11 @@ def test_search_sends_a_file_as_a_photo(server: Replies, tmp_path: Path) -> None
     photo.write_bytes(b"\x89PNG\r\n\x1a\n...")
     result = CliRunner().invoke(main, ["search", str(photo), "--url", server.url, "--collection", "shoes", "--json"])
     assert json.loads(result.stdout) == ANSWER
-    assert server.received[0].path == "/v1/collections/shoes/search/image?count=10"
-    assert (server.received[0].media_type, server.received[0].body) == ("image/png", photo.read_bytes())
+    received = server.received[0]
+    assert received.path == "/v1/collections/shoes/search"
+    reader = PartsReader(received.media_type or "", ("image", "query"))
+    reader.feed(received.body)
+    assert reader.finish() == {"image": photo.read_bytes(), "query": b'{"count": 10}'}
 
 
 def test_search_says_when_an_answer_is_partial(server: Replies) -> None:
