@@ -22,11 +22,7 @@ class Plan:
 
 
 def share_cores(plans: Sequence[Plan], cores: int) -> list[Plan]:
-    """Divide the cores of a machine among all copies of all shards on it, as threads: at least one each.
-
-    One shard with all cores as threads does less work than several with a core each: each shard ranks candidates of
-    its own, and is one more process to call.
-    """
+    """Divide the cores of a machine among all copies of all shards on it, as threads: at least one each."""
     copies = sum(len(plan.shards) * plan.replicas for plan in plans)
     return [replace(plan, threads=max(1, cores // copies)) for plan in plans]
 

@@ -289,9 +289,9 @@ def _environment(scratch: Path, ports: range) -> dict[str, str]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # What is larger goes through the object store, which triples a call's CPU: 20 queries have 100 KB of replies,
-        # which is Ray's default.
-        "RAY_max_direct_call_object_size": str(4 << 20),
+        # What is larger goes through the object store, which triples a call's CPU. Ray's 100 KB are the replies to 20
+        # queries; 1 MB is more than those of the largest batch.
+        "RAY_max_direct_call_object_size": str(1 << 20),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy").resolve()),
