@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a model version of a collection is cut: which buckets each shard holds, and how many copies there are."""
+    """How a model version of a collection is cut: which buckets each shard holds, and how many copies there are.
+
+    ``threads`` is how many each copy searches with.
+    """
 
     collection: str
     version: str
     shards: tuple[tuple[int, ...], ...]
     replicas: int
+    threads: int = 1
+
+
+def share_cores(plans: Sequence[Plan], cores: int) -> list[Plan]:
+    """Divide the cores of a machine among all copies of all shards on it, as threads: at least one each."""
+    copies = sum(len(plan.shards) * plan.replicas for plan in plans)
+    return [replace(plan, threads=max(1, cores // copies)) for plan in plans]
 
 
 def cut(buckets: int, shards: int) -> tuple[tuple[int, ...], ...]:

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from lookalike import storage
 from lookalike.actors.index.follower import BucketFollower, FollowerTooFarBehind
 from lookalike.actors.index.rows import Rows, Snapshot
+from lookalike.actors.query import wire
 from lookalike.actors.query.merge import Reply
-from lookalike.actors.query.query import Query
+from lookalike.actors.query.message import Kind, kind_of
+from lookalike.actors.query.query import Descriptor, Query
 from lookalike.actors.query.search import Bitmaps, search_batch
 from lookalike.actors.restart import load
 from lookalike.errors import LookalikeError, StorageUnavailable, StoreUnavailable
@@ -57,6 +59,8 @@ class ShardStatus:
         Images that are searched.
     code_bytes, held_bytes, rss_bytes : int
         Memory: codes and keys; all that was counted; the whole process as the system sees it, without file pages.
+    threads : int
+        How many threads a search has.
     lag_s : float
         How long ago it last knew itself up to date with the store.
     last_error : str
@@ -72,6 +76,7 @@ class ShardStatus:
     rss_bytes: int
     huge_pages: bool
     kernel_variant: str
+    threads: int
     lag_s: float
     last_error: str
     last_error_age_s: float | None
@@ -103,6 +108,8 @@ class Shard:
     ----------
     scratch : Path, optional
         A folder for what is kept on disk and not in memory.
+    threads : int
+        How many threads a search has.
 
     Raises
     ------
@@ -112,7 +119,14 @@ class Shard:
     """
 
     def __init__(
-        self, root: Location, collection: str, version: str, buckets: Sequence[int], scratch: Path | None = None
+        self,
+        root: Location,
+        collection: str,
+        version: str,
+        buckets: Sequence[int],
+        scratch: Path | None = None,
+        *,
+        threads: int = 1,
     ) -> None:
         opened = Collection.open(root, collection, version)
         spec = opened.spec
@@ -121,6 +135,7 @@ class Shard:
         self._rows = Rows(spec.short_words, spec.long_words, spec.component_words, scratch)
         self.followers = [BucketFollower(opened.buckets[number]) for number in buckets]
         self._failures: dict[int, _Failure] = {}
+        self._threads = threads
         self._token: Version | None = None
         self._looked_fully = self._up_to_date = time.monotonic()
         self._batches_published = 0
@@ -206,11 +221,31 @@ class Shard:
         since = before.since if before else now
         self._failures[number] = _Failure(text, isinstance(error, StoreUnavailable), since, now + backoff_s, backoff_s)
 
+    def answer(self, message: bytes) -> bytes:
+        """Answer a batch of queries, or look up codes: what ``query.wire`` encodes, in and out.
+
+        Raises
+        ------
+        WireError
+            It is no such message.
+        """
+        if kind_of(message) is Kind.LOOKUP:
+            return wire.encode_codes(self.codes_of(wire.decode_lookup(message)))
+        return wire.encode_replies(self.search(wire.decode_queries(message, time.monotonic())))
+
     def search(self, queries: Sequence[Query]) -> list[Reply]:
         """Answer a batch from the rows as they are now."""
         with self._rows.reading() as snapshot:
             rows = _rows_of([query.image_id for query in queries], snapshot)
-            return search_batch(queries, rows, snapshot, self._bitmaps_of(snapshot))
+            bitmaps = self._bitmaps_of(snapshot)
+            return search_batch(queries, rows, snapshot, bitmaps, threads=self._threads, now=time.monotonic)
+
+    def codes_of(self, image_ids: Sequence[str]) -> list[Descriptor | None]:
+        """The codes of each image; None for one that is not held."""
+        with self._rows.reading() as snapshot:
+            rows = _rows_of(image_ids, snapshot).tolist()
+            short, long = snapshot.codes.short, snapshot.codes.long
+            return [Descriptor(short[row].copy(), long[row].copy()) if row >= 0 else None for row in rows]
 
     def _bitmaps_of(self, snapshot: Snapshot) -> Bitmaps:
         generation, bitmaps = self._bitmaps
@@ -235,6 +270,7 @@ class Shard:
             rss_bytes=resident_bytes(),
             huge_pages=self._rows.huge_pages,
             kernel_variant=hamming.ACTIVE,
+            threads=self._threads,
             lag_s=now - self._up_to_date,
             last_error=_quoted([text for _, text in errors]),
             last_error_age_s=now - errors[0][0] if errors else None,
@@ -277,18 +313,18 @@ def _rows_of(image_ids: Sequence[str | None], snapshot: Snapshot) -> NDArray[np.
 class ShardActor(Shard):
     """A shard that keeps itself up to date; the class that Ray runs."""
 
-    def __init__(self, root: Location, collection: str, version: str, buckets: Sequence[int]) -> None:
+    def __init__(self, root: Location, collection: str, version: str, buckets: Sequence[int], threads: int = 1) -> None:
         self._poll_s = LOCAL_POLL_S if root.is_local else REMOTE_POLL_S
         self._notified = threading.Event()
         self._look = threading.Event()
-        self._failed = load(lambda: self._load(root, collection, version, buckets))
+        self._failed = load(lambda: self._load(root, collection, version, buckets, threads))
         if self._failed is None:
             threading.Thread(target=self._keep_up, name="follow", daemon=True).start()
 
-    def _load(self, root: Location, collection: str, version: str, buckets: Sequence[int]) -> None:
+    def _load(self, root: Location, collection: str, version: str, buckets: Sequence[int], threads: int) -> None:
         while True:
             try:
-                return Shard.__init__(self, root, collection, version, buckets)
+                return Shard.__init__(self, root, collection, version, buckets, threads=threads)
             except FollowerTooFarBehind:  # merges went past a slow loader
                 logger.warning("loading anew", exc_info=True)
 

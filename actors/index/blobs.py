@@ -26,7 +26,7 @@ HEADER_BYTES: Final = 4
 BEGINS_IMAGE_ID: Final = 1 << 15
 _ID_LENGTHS = struct.Struct("<HH")
 _VALUE_LENGTH = struct.Struct("<I")
-# Grows by itself; a terabyte of address space for each column would be more than a process has.
+# Of address space; the arena grows by itself, and the values of a column are few.
 _RESERVED_BYTES: Final = 1 << 26
 
 

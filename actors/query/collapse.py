@@ -6,11 +6,10 @@ shards together, which one shard does not know, so it reports a few rows more th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from lookalike.kernels import hamming
@@ -20,7 +19,7 @@ WIDEN = 4
 
 
 def best_per_listing(
-    candidates: hamming.Found, keys: NDArray[np.uint64], listing_ids: Sequence[str], count: int
+    candidates: hamming.Found, keys: NDArray[np.uint64], listings: NDArray[np.int64], count: int
 ) -> hamming.Found:
     """Of all candidates of phase one, keep those that can be in a collapsed answer.
 
@@ -32,10 +31,10 @@ def best_per_listing(
     candidates : hamming.Found
         All rows of the shard up to its own threshold, in any order.
     keys : ndarray of uint64, shape of ``candidates.rows``
-    listing_ids : sequence of str, one per candidate
+    listings : ndarray of int64, shape of ``candidates.rows``
+        A number for each listing.
     count : int
     """
-    listings = pa.array(listing_ids, pa.string()).dictionary_encode().indices.to_numpy()
     best = np.empty(0, np.int64)
     kept = []
     for distance in np.unique(candidates.short):
@@ -54,7 +53,7 @@ def widen_to_listings(
     found: hamming.Found,
     count: int,
     search: Callable[[int], hamming.Found],
-    listing_ids: Callable[[NDArray[np.int64]], Sequence[str]],
+    listings: Callable[[NDArray[np.int64]], NDArray[np.int64]],
 ) -> hamming.Found:
     """Search for more rows until they are of ``count`` listings, or there are no more rows.
 
@@ -64,11 +63,11 @@ def widen_to_listings(
         The best ``count`` rows by their long codes.
     search : callable
         Finds so many best rows.
-    listing_ids : callable
-        Tells the listings of some rows.
+    listings : callable
+        Gives a number for the listing of each of some rows.
     """
     wanted = count
-    while len(found.rows) == wanted and len(set(listing_ids(found.rows))) < count:
+    while len(found.rows) == wanted and len(np.unique(listings(found.rows))) < count:
         wanted *= WIDEN
         found = search(wanted)
     return found

@@ -115,6 +115,8 @@ class AnyOf(_Condition):
 
 
 def _kind(condition: Any) -> str | None:
+    if isinstance(condition, _Condition):  # one that is written as JSON
+        return _KINDS[type(condition)]
     given = set(condition) if isinstance(condition, Mapping) else set()
     if given & {"gte", "gt", "lte", "lt"}:
         return "time" if condition.get("field") in _TIME_FIELDS else "number"
@@ -130,6 +132,15 @@ def _kind(condition: Any) -> str | None:
     return None
 
 
+_KINDS: dict[type[_Condition], str] = {
+    OneOf: "in",
+    NumberRange: "number",
+    TimeRange: "time",
+    Near: "near",
+    Matches: "matches",
+    Not: "not",
+    AnyOf: "any",
+}
 Filter = Annotated[
     Annotated[OneOf, Tag("in")]
     | Annotated[NumberRange, Tag("number")]

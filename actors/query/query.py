@@ -6,6 +6,7 @@ as they are through the coordinator to the shard.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -101,14 +102,25 @@ class Query:
         How many rows pass phase one at least, ties included. None: single-phase, every row is ranked by its long code.
     target : str or Descriptor
         The id of a stored image, or the codes of a photo.
+    codes : Descriptor or None
+        Of the stored image that is the target, where they were looked up before.
+    deadline : float
+        Nobody waits for the answer after this time, in seconds of ``time.monotonic`` of the process that has the query.
     """
 
     options: SearchOptions
     weights: tuple[int, ...]
     candidates: int | None
     target: str | Descriptor
+    codes: Descriptor | None = None
+    deadline: float = math.inf
 
     @property
     def image_id(self) -> str | None:
         """The id of the stored image that is the target, or None."""
         return self.target if isinstance(self.target, str) else None
+
+    @property
+    def descriptor(self) -> Descriptor | None:
+        """The codes to compare with; None: only the shard that holds the target knows them."""
+        return self.codes if isinstance(self.target, str) else self.target

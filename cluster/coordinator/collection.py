@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from lookalike.cluster.coordinator.search import (
     ShardedSearch,
     ShardReplica,
     UnknownImageError,
-    shard_queue,
+    shard_queues,
 )
 from lookalike.cluster.coordinator.writes import WriteQueue, WriterCalls
 from lookalike.cluster.settings import Settings
@@ -80,6 +81,7 @@ class ServedCollection:
 
     store: Collection
     candidates_per_hit: int
+    search_timeout_s: float
     photo_redirects: bool
     _search: ShardedSearch
     _writes: WriteQueue
@@ -98,10 +100,11 @@ class ServedCollection:
         """Put a collection together from its store, the replicas of each of its shards, encoder and writer."""
         buckets = store.manifest.buckets
         holder = {bucket: shard for shard, held in enumerate(cut(buckets, len(shards))) for bucket in held}
-        queues = [shard_queue(replicas, settings.shard_timeout_s) for replicas in shards]
+        queues = [shard_queues(replicas, settings.shard_timeout_s) for replicas in shards]
         return cls(
             store=store,
             candidates_per_hit=settings.candidates_per_hit,
+            search_timeout_s=settings.search_timeout_s,
             photo_redirects=settings.photo_redirects,
             _search=ShardedSearch(queues, lambda image_id: holder[int(bucket_of(keys_of([image_id]), buckets)[0])]),
             _writes=WriteQueue(writer),
@@ -119,8 +122,13 @@ class ServedCollection:
         """The model that made its codes."""
         return self.store.spec
 
+    @property
+    def second_rounds(self) -> int:
+        """How many searches so far had to ask a shard twice."""
+        return self._search.second_rounds
+
     def query(self, options: SearchOptions, target: str | Descriptor) -> Query:
-        """Make the query for a target: the id of a stored image, or the codes of a photo.
+        """Make the query for a target: the id of a stored image, or the codes of a photo. Its time runs from here.
 
         Raises
         ------
@@ -137,6 +145,7 @@ class ServedCollection:
             weights=tuple(given.get(component.name, component.weight) for component in self.spec.components),
             candidates=self.candidates_per_hit * options.count if options.two_phase else None,
             target=target,
+            deadline=time.monotonic() + self.search_timeout_s,
         )
 
     async def search(self, query: Query) -> Answer:

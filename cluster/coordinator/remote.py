@@ -13,8 +13,7 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from lookalike.actors.query.merge import Reply
-from lookalike.actors.query.query import Descriptor, Query
+from lookalike.actors.query.query import Descriptor
 from lookalike.actors.writer import NewImage
 from lookalike.cluster.coordinator.collection import Encode, EncoderUnavailableError, Pixels
 from lookalike.cluster.coordinator.replica_set import ReplicaLostError
@@ -30,17 +29,17 @@ _ENCODER_GONE = (RayActorError, BackPressureError, DeploymentUnavailableError, R
 def shard_replica(actor: ActorHandle) -> ShardReplica:
     """Call one replica of a shard. Raises ``ReplicaLostError`` where its actor has stopped or is restarting."""
 
-    async def call(batch: Sequence[Query]) -> Sequence[Reply]:
-        in_flight = actor.search.remote(batch)
+    async def call(message: bytes) -> bytes:
+        in_flight = actor.answer.remote(message)
         try:
-            return cast(Sequence[Reply], await in_flight)
+            return cast(bytes, await in_flight)
         except RayActorError as error:
             raise ReplicaLostError(type(error).__name__) from error
         except asyncio.CancelledError:
             ray.cancel(in_flight)  # nobody waits any more: if it is still pending, it need not begin
             raise
 
-    return call
+    return ShardReplica.over(call)
 
 
 class RemoteWriter:

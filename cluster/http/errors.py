@@ -16,6 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from lookalike.actors.query.deadline import DeadlineExceeded
+from lookalike.actors.query.message import WireError
 from lookalike.actors.writer import CollectionMovedError
 from lookalike.cluster.coordinator.batching import OverloadedError
 from lookalike.cluster.coordinator.collection import EncoderUnavailableError, PhotoGoneError, UnknownComponentError
@@ -60,8 +62,10 @@ MEANINGS: Mapping[type[Exception], Meaning] = {
     UnknownImageError: Meaning(404, "unknown_image", "image_id"),
     PhotoGoneError: Meaning(404, "no_photo", "image_id"),
     OverloadedError: Meaning(503, "overloaded"),
+    DeadlineExceeded: Meaning(503, "deadline_exceeded"),
     ShardUnavailableError: Meaning(503, "shard_unavailable"),
     ReplicaLostError: Meaning(503, "shard_unavailable"),
+    WireError: Meaning(503, "shard_unavailable", message="a shard is of another version; the server's log says more"),
     EncoderUnavailableError: Meaning(503, "encoder_unavailable"),
     WriterUnavailableError: Meaning(503, "writer_unavailable"),
     CollectionMovedError: Meaning(503, "collection_moved", "collection"),

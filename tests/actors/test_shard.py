@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +26,9 @@ from support.unreachable import unreachable
 
 from lookalike.actors import shard as shard_module
 from lookalike.actors.index.follower import FollowerTooFarBehind
-from lookalike.actors.query.merge import ShardHits
+from lookalike.actors.query import wire
+from lookalike.actors.query.merge import NotHeld, PastDeadline, ShardHits, merge
+from lookalike.actors.query.message import WireError
 from lookalike.actors.query.query import Query, SearchOptions
 from lookalike.actors.shard import Shard, ShardActor, ShardStatus
 from lookalike.errors import StorageUnavailable, StoreUnavailable
@@ -441,6 +445,26 @@ def test_shard_finds_every_image_by_its_id_and_no_other(collection: Collection) 
     replies = shard.search([query(image_id) for image_id in [*IDS, "no such image"]])
     found = [isinstance(reply, ShardHits) for reply in replies]
     assert found == [image_id != "image/3" for image_id in IDS] + [False]
+    codes = shard.codes_of([*IDS, "no such image"])
+    assert [one is not None for one in codes] == found
+
+
+def test_shard_answers_messages_as_it_does_values(collection: Collection) -> None:
+    shard = shard_of(collection)
+    queries = [query(IDS[0]), query("no such image"), replace(query(IDS[1]), deadline=time.monotonic() - 1)]
+    kinds = [type(reply) for reply in wire.decode_replies(shard.answer(wire.encode_queries(queries, time.monotonic())))]
+    assert kinds == [ShardHits, NotHeld, PastDeadline]
+    first, unknown = wire.decode_codes(shard.answer(wire.encode_lookup([IDS[0], "no such image"])))
+    assert first is not None
+    assert unknown is None
+    by_codes = replace(query(IDS[0]), codes=first)
+    one, other = wire.decode_replies(shard.answer(wire.encode_queries([query(IDS[0]), by_codes], 0)))
+    assert isinstance(one, ShardHits)
+    assert isinstance(other, ShardHits)
+    assert merge([one], by_codes) == merge([other], by_codes)
+    assert merge([one], by_codes)[0].image_id == IDS[0]
+    with pytest.raises(WireError):
+        shard.answer(b"\x00")
 
 
 # --- the actor
@@ -519,6 +543,18 @@ def test_shard_actor_that_is_started_again_waits_until_its_store_is_back(
     after = status_of(actor)
     assert after is not None
     assert after.rows == len(IDS)
+
+
+def test_shard_actor_answers_messages_and_raises_errors_of_their_own_class(
+    start: Callable[[Collection], ActorHandle], collection: Collection
+) -> None:
+    actor = start(collection)
+    answer = ray.get(
+        actor.answer.remote(wire.encode_queries([query(IDS[0]), query("no such image")], time.monotonic()))
+    )
+    assert [type(reply) for reply in wire.decode_replies(answer)] == [ShardHits, NotHeld]
+    with pytest.raises(WireError, match="version 1 is expected"):
+        ray.get(actor.answer.remote(b"{}"))
 
 
 def test_shard_actor_that_cannot_load_says_why(

@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 from lookalike.actors.placement import cut
-from lookalike.actors.query.merge import Reply
-from lookalike.actors.query.query import Descriptor, Query
+from lookalike.actors.query.query import Descriptor
 from lookalike.actors.shard import Shard, ShardStatus
 from lookalike.actors.writer import NewImage, Writer
 from lookalike.cluster.coordinator.collection import Pixels, ServedCollection
@@ -77,9 +76,9 @@ class Served:
         return {"default": [[None if n in self.lost else shard.status()] for n, shard in enumerate(self.shards)]}
 
     def _replica(self, number: int) -> ShardReplica:
-        async def call(batch: Sequence[Query]) -> Sequence[Reply]:
+        async def call(message: bytes) -> bytes:
             if number in self.lost:
                 raise ReplicaLostError("killed")
-            return await asyncio.to_thread(self.shards[number].search, batch)
+            return await asyncio.to_thread(self.shards[number].answer, message)
 
-        return call
+        return ShardReplica.over(call)

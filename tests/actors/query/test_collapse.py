@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike.actors.query.collapse import best_per_listing, widen_to_listings
@@ -26,13 +26,14 @@ def found_of(short: list[int], long: list[int]) -> hamming.Found:
     )
 
 
+@settings(deadline=None)
 @given(rows, st.integers(1, 8))
 def test_best_per_listing_keeps_the_collapsed_answer_of_every_threshold(
     given_rows: list[tuple[int, int, int]], count: int
 ) -> None:
     short, long, listing = ([row[n] for row in given_rows] for n in range(3))
     keys = np.arange(len(short), dtype=np.uint64)[::-1].copy()
-    kept = best_per_listing(found_of(short, long), keys, [str(number) for number in listing], count).rows.tolist()
+    kept = best_per_listing(found_of(short, long), keys, np.array(listing, np.int64), count).rows.tolist()
 
     def collapsed(chosen: list[int], within: int) -> list[int]:
         ranked = sorted((row for row in chosen if short[row] <= within), key=lambda row: (long[row], keys[row]))
@@ -44,12 +45,13 @@ def test_best_per_listing_keeps_the_collapsed_answer_of_every_threshold(
         assert collapsed(kept, within) == collapsed(list(range(len(short))), within)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=60), st.integers(1, 8))
 def test_widen_to_listings_finds_enough_listings_or_every_row(listing: list[int], count: int) -> None:
     def best(wanted: int) -> hamming.Found:
         rows = min(wanted, len(listing))
         return found_of([0] * rows, list(range(rows)))
 
-    found = widen_to_listings(best(count), count, best, lambda rows: [str(listing[row]) for row in rows])
+    found = widen_to_listings(best(count), count, best, lambda rows: np.array(listing, np.int64)[rows])
     listings = {listing[row] for row in found.rows}
     assert len(listings) >= count or len(found.rows) == len(listing)

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+import pytest
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lookalike.actors.index.rows import Rows
+from lookalike.actors.index.rows import Rows, Snapshot
 from lookalike.actors.placement import cut
+from lookalike.actors.query import wire
 from lookalike.actors.query.filters import AnyOf, Filter, Not, NumberRange, OneOf
-from lookalike.actors.query.merge import Hit, NotHeld, Reply, ShardHits, merge
+from lookalike.actors.query.merge import Hit, PastDeadline, Reply, ShardHits, candidates_per_shard, merge
+from lookalike.actors.query.message import Kind, kind_of
 from lookalike.actors.query.query import Descriptor, Query, SearchOptions
 from lookalike.actors.query.search import search_batch
+from lookalike.cluster.coordinator import search as coordinator
+from lookalike.cluster.coordinator.search import (
+    Answer,
+    ShardedSearch,
+    ShardQueues,
+    ShardReplica,
+    UnknownImageError,
+    shard_queues,
+)
 from lookalike.ingest.attributes import Attributes
 from lookalike.ingest.store.keys import bucket_of, keys_of
 from lookalike.ingest.store.rows import Source, rows_table
@@ -45,12 +60,13 @@ class Case:
     queries: list[Query]
 
 
-def random_rows(count: int, seed: int, first: int = 0) -> pa.Table:
-    """Rows of few different codes, so that ties are the rule."""
+def random_rows(count: int, seed: int, first: int = 0, varied: bool = False) -> pa.Table:
+    """Rows of few different codes, so that ties are the rule; ``varied``: alike in three groups, with fewer ties."""
     rng = np.random.default_rng(seed)
     prototypes = rng.integers(0, 2**64, (3, SHORT_WORDS + LONG_WORDS), dtype=np.uint64)
     codes = prototypes[rng.integers(0, 3, count)]
-    codes ^= np.uint64(1) << rng.integers(0, 6, codes.shape, dtype=np.uint64)
+    one_bit = np.uint64(1) << rng.integers(0, 6, codes.shape, dtype=np.uint64)
+    codes ^= rng.integers(0, 2**20, codes.shape, dtype=np.uint64) if varied else one_bit
     ids = [f"{n}/1" for n in range(first, first + count)]
     attributes = [
         Attributes(
@@ -93,7 +109,7 @@ def queries(draw: st.DrawFn, table: pa.Table) -> Query:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     count = draw(st.integers(0, 120))
-    table = random_rows(count, draw(st.integers(0, 2**32)))
+    table = random_rows(count, draw(st.integers(0, 2**32)), varied=draw(st.booleans()))
     deleted = random_rows(draw(st.integers(0, 40)), draw(st.integers(0, 2**32)), first=max(count - 5, 0))
     return Case(table, deleted, [draw(queries(table)) for _ in range(draw(st.integers(1, 4)))])
 
@@ -160,14 +176,14 @@ def by_definition(case: Case, query: Query) -> list[Hit] | None:
     return hits[: options.count]
 
 
-def loaded(case: Case, buckets: tuple[int, ...]) -> Rows:
+def loaded(case: Case, table: pa.Table) -> Rows:
     """A shard's rows, with deleted ones before those that are live."""
     rows = Rows(SHORT_WORDS, LONG_WORDS, COMPONENT_WORDS)
-    deleted = _in_buckets(case.deleted, buckets)
+    deleted = case.deleted
     _apply(rows, deleted)
     gone = pa.array(np.ones(len(deleted), bool))
     _apply(rows, deleted.set_column(deleted.schema.get_field_index("deleted"), deleted.schema.field("deleted"), gone))
-    _apply(rows, _in_buckets(case.table, buckets))
+    _apply(rows, table)
     rows.publish()
     return rows
 
@@ -177,54 +193,137 @@ def _apply(rows: Rows, table: pa.Table) -> None:
         rows.apply(batch)
 
 
-def replies_of(queries: list[Query], rows: Rows) -> list[Reply]:
+def target_rows(image_ids: Sequence[str | None], snapshot: Snapshot) -> NDArray[np.int64]:
+    found = [int(snapshot.find(keys_of([image_id]))[0]) if image_id else -1 for image_id in image_ids]
+    return np.array(found, np.int64)
+
+
+def replies_of(queries: list[Query], rows: Rows, now: float = -math.inf) -> list[Reply]:
     with rows.reading() as snapshot:
-        keys = [keys_of([query.image_id or ""]) for query in queries]
-        found = [int(snapshot.find(key)[0]) if query.image_id else -1 for query, key in zip(queries, keys, strict=True)]
-        return search_batch(queries, np.array(found, np.int64), snapshot, {})
+        found = target_rows([query.image_id for query in queries], snapshot)
+        return search_batch(queries, found, snapshot, {}, threads=2, now=lambda: now)
 
 
-def by_shards(case: Case, shards: int) -> list[list[Hit] | None]:
-    """Search as the cluster does: the owner of a stored image first, then the others by its codes."""
-    held = [loaded(case, buckets) for buckets in cut(BUCKETS, shards)]
-    replies = [replies_of(case.queries, rows) for rows in held]
-    answers: list[list[Hit] | None] = []
-    for number, query in enumerate(case.queries):
-        parts = [reply[number] for reply in replies]
-        own = next((part for part in parts if isinstance(part, ShardHits)), None)
-        if own is None:
-            answers.append(None)
-            continue
-        if own.descriptor is not None:
-            by_codes = replace(query, target=own.descriptor)
-            parts = [
-                replies_of([by_codes], rows)[0] if isinstance(part, NotHeld) else part
-                for rows, part in zip(held, parts, strict=True)
-            ]
-        answers.append(merge([part for part in parts if isinstance(part, ShardHits)], query))
-    return answers
+def answer(message: bytes, rows: Rows) -> bytes:
+    """What a shard does with a message."""
+    if kind_of(message) is not Kind.LOOKUP:
+        return wire.encode_replies(replies_of(wire.decode_queries(message, 0.0), rows))
+    with rows.reading() as snapshot:
+        codes = snapshot.codes
+        found = target_rows(wire.decode_lookup(message), snapshot)
+        return wire.encode_codes([Descriptor(codes.short[row], codes.long[row]) if row >= 0 else None for row in found])
 
 
-def _in_buckets(table: pa.Table, buckets: tuple[int, ...]) -> pa.Table:
-    numbers = bucket_of(table["key"].to_numpy(), BUCKETS)
-    return table.take(np.flatnonzero(np.isin(numbers, buckets)))
+def search_of(case: Case, shard_of: NDArray[np.int64], shards: int) -> ShardedSearch:
+    """A search over shards, each with those rows of the table for which ``shard_of`` names it."""
+    owners = dict(zip(case.table["image_id"].to_pylist(), shard_of.tolist(), strict=True))
+
+    def queues(shard: int) -> ShardQueues:
+        rows = loaded(case, case.table.take(np.flatnonzero(shard_of == shard)))
+
+        async def call(message: bytes) -> bytes:
+            return answer(message, rows)
+
+        return shard_queues([ShardReplica.over(call)], 60)
+
+    return ShardedSearch([queues(shard) for shard in range(shards)], lambda image_id: owners.get(image_id, 0))
 
 
+def answers_of(search: ShardedSearch, queries: list[Query]) -> list[list[Hit] | None]:
+    """The hits of each query, all asked at once; None where its image is not stored."""
+
+    async def run() -> list[list[Hit] | None]:
+        outcomes = await asyncio.gather(*map(search, queries), return_exceptions=True)
+        return list(map(_hits_of, outcomes))
+
+    return asyncio.run(run())
+
+
+def _hits_of(outcome: Answer | BaseException) -> list[Hit] | None:
+    assert isinstance(outcome, Answer | UnknownImageError), outcome
+    return outcome.hits if isinstance(outcome, Answer) else None
+
+
+@st.composite
+def splits(draw: st.DrawFn, table: pa.Table) -> tuple[NDArray[np.int64], int]:
+    """The shard of each row, and how many shards there are: evenly, by chance, or all that are alike in one."""
+    shards = draw(st.sampled_from([1, 2, 5]))
+    how = draw(st.sampled_from(["even", "by chance", "alike together", "nearly all in one"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    rows = len(table)
+    if how == "even" or not rows:
+        holder = {bucket: shard for shard, held in enumerate(cut(BUCKETS, shards)) for bucket in held}
+        return np.array(
+            [holder[bucket] for bucket in bucket_of(table["key"].to_numpy(), BUCKETS).tolist()], np.int64
+        ), shards
+    if how == "alike together":
+        ranked = np.lexsort(codes_of(table, "short").T)
+        split = np.empty(rows, np.int64)
+        split[ranked] = np.sort(rng.integers(0, shards, rows))
+        return split, shards
+    odds = np.ones(shards) if how == "by chance" else np.array([50.0, *np.ones(shards - 1)])
+    return rng.choice(shards, rows, p=odds / odds.sum()), shards
+
+
+def too_few(candidates: int, shards: int) -> int:
+    """Ask each shard for so little that it is seldom enough."""
+    return max(1, candidates // (2 * shards))
+
+
+@pytest.mark.parametrize("part", [candidates_per_shard, too_few])
 @settings(max_examples=150, deadline=None)
-@given(cases())
-def test_search_batch_and_merge_answer_as_defined_for_any_split(case: Case) -> None:
-    expected = [by_definition(case, query) for query in case.queries]
-    for shards in (1, 2, 5):
-        assert by_shards(case, shards) == expected, f"{shards} shards"
+@given(case=cases(), data=st.data())
+def test_search_and_merge_answer_as_defined_for_any_split(
+    part: Callable[[int, int], int], case: Case, data: st.DataObject
+) -> None:
+    shard_of, shards = data.draw(splits(case.table))
+    search = search_of(case, shard_of, shards)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coordinator, "candidates_per_shard", part)
+        answers = answers_of(search, case.queries)
+    assert answers == [by_definition(case, query) for query in case.queries]
+    event(f"{shards} shards, {'some' if search.second_rounds else 'no'} second round")
+
+
+def test_search_asks_a_second_time_only_where_the_parts_are_not_enough() -> None:
+    case = Case(random_rows(2000, 1, varied=True), random_rows(0, 1), [])
+    queries = [Query(SearchOptions(count=5), (1, 1), 400, f"{row}/1") for row in range(20)]
+    expected = [by_definition(case, query) for query in queries]
+    spread, together = np.arange(2000) % 4, np.argsort(np.argsort(codes_of(case.table, "short")[:, 0])) // 500
+    for shard_of, second_rounds in ((spread, 0), (together, len(queries))):
+        search = search_of(case, shard_of, 4)
+        assert answers_of(search, queries) == expected
+        assert search.second_rounds == second_rounds
 
 
 @settings(max_examples=30, deadline=None)
 @given(cases())
 def test_search_batch_answers_each_query_as_if_it_were_alone(case: Case) -> None:
-    rows = loaded(case, tuple(range(BUCKETS)))
+    rows = loaded(case, case.table)
     together = replies_of(case.queries, rows)
     for query, reply in zip(case.queries, together, strict=True):
         (alone,) = replies_of([query], rows)
         assert type(reply) is type(alone)
         if isinstance(reply, ShardHits) and isinstance(alone, ShardHits):
             assert merge([reply], query) == merge([alone], query)
+
+
+def test_search_batch_does_not_pin_an_image_that_was_replaced_since_its_codes_were_looked_up() -> None:
+    case = Case(random_rows(30, 3), random_rows(0, 3), [])
+    rows = loaded(case, case.table)
+    codes = Descriptor(codes_of(case.table, "short")[4], codes_of(case.table, "long")[4])
+    same = Query(SearchOptions(count=1), (1, 1), 30, "4/1", codes)
+    opposite = Descriptor(~codes.short, ~codes.long)
+    reported = replies_of([same, replace(same, codes=opposite)], rows)
+    assert [isinstance(reply, ShardHits) and reply.pinned >= 0 for reply in reported] == [True, False]
+    (hit,) = merge([reply for reply in reported[1:] if isinstance(reply, ShardHits)], same)
+    differing = np.bitwise_count(codes_of(case.table, "long") ^ opposite.long).sum(axis=1)
+    assert hit.distance_hundredths == differing.min()
+
+
+def test_search_batch_leaves_out_queries_past_their_deadline() -> None:
+    case = Case(random_rows(30, 3), random_rows(0, 3), [])
+    rows = loaded(case, case.table)
+    queries = [Query(SearchOptions(count=1), (1, 1), 30, "4/1", deadline=deadline) for deadline in (1, 2, 3, math.inf)]
+    kinds = [type(reply) for reply in replies_of(queries, rows, now=2.0)]
+    assert kinds == [PastDeadline, PastDeadline, ShardHits, ShardHits]
