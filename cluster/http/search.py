@@ -6,14 +6,14 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from lookalike.actors.query.query import Descriptor, SearchOptions
 from lookalike.cluster.coordinator.collection import ServedCollection
 from lookalike.cluster.http.photos import PhotoBody, from_base64
 from lookalike.cluster.http.schema import AnswerView, SearchParams, SearchRequest
 from lookalike.cluster.http.state import ChosenCollection
-from lookalike.cluster.http.views import answer_view
+from lookalike.cluster.http.views import answer_json
 
 router = APIRouter(prefix="/v1/collections/{collection}")
 
@@ -42,4 +42,5 @@ async def _answer(
     query = collection.query(options, target)
     answer = await collection.search(query)
     took_ms = (time.perf_counter() - started) * 1e3
-    return JSONResponse(answer_view(collection.name, collection.spec, query, answer, took_ms))
+    content = answer_json(collection.name, collection.spec, query, answer, took_ms)
+    return Response(content, media_type="application/json")

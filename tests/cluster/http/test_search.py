@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.asgi import AsgiClient
+from support.asgi import AsgiClient, client_of
 from support.collections import Served, photo
+
+from lookalike.cluster.http.app import create_app
 
 IDS = [f"listing {n}/{m}" for n in range(10) for m in range(3)]
 URL = "/v1/collections/default/search"
@@ -74,6 +77,14 @@ def test_search_says_when_a_shard_did_not_answer_and_fails_where_all_are_require
     finally:
         served.lost.clear()
     assert http.post(URL, json=by_photo | {"require_all": True}).json()["shards_answered"] == 2
+
+
+def test_search_that_waited_too_long_is_dropped_with_503(tmp_path: Path) -> None:
+    served = Served(tmp_path, IDS[:3], search_timeout_s=1e-9)
+    with client_of(create_app(served.state)) as client:
+        answer = client.post(URL, json={"image_id": IDS[0]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "deadline_exceeded")
+    assert answer.headers["retry-after"] == "1"
 
 
 BAD_SEARCHES: list[tuple[Any, str, str | None]] = [
