@@ -158,16 +158,16 @@ def _place(root: Location, plan: Plan) -> _Placed:
 
 
 def _replica(root: Location, plan: Plan, shard: int, replica: int) -> ActorHandle:
-    # SPREAD puts the replicas of a shard on different nodes where there are any. Three threads: a search, a call for
-    # the status, and a notification.
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=3)(ShardActor)
+    # SPREAD puts the replicas of a shard on different nodes where there are any. Four threads: a search, a look-up of
+    # codes, a call for the status, and a notification.
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=4)(ShardActor)
     return actor.options(
         name=replica_name(plan, shard, replica),
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,
         scheduling_strategy="SPREAD",
-    ).remote(root, plan.collection, plan.version, plan.shards[shard])
+    ).remote(root, plan.collection, plan.version, plan.shards[shard], plan.threads)
 
 
 def _writer(root: Location, plan: Plan, shards: Sequence[Sequence[ActorHandle]]) -> ActorHandle:

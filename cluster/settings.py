@@ -6,8 +6,6 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, f
 
 from lookalike.storage import Location
 
-# Beyond five million rows a scan on one core takes longer (8 ms) than the calls around it.
-ROWS_PER_SHARD = 5_000_000
 # A photo of 25 MB is 34 MB in base64; the rest is room for the other fields.
 MAX_BODY_BYTES = 36 * 2**20
 
@@ -20,10 +18,13 @@ class Settings(BaseModel):
     store: str = Field(description="The store's root: a folder, or s3://bucket/prefix.")
     host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback, put your own proxy before it.")
     port: int = Field(8000, ge=1, le=65535)
-    shards: PositiveInt | None = Field(None, description="Per collection; one per 5 million images if not given.")
+    shards: PositiveInt | None = Field(None, description="Per collection; one per node if not given.")
     replicas: PositiveInt | None = Field(None, description="Copies of each shard; 1 if not given.")
     candidates_per_hit: PositiveInt = Field(256, description="Phase one keeps this many images per hit of `count`.")
     shard_timeout_s: PositiveFloat = Field(2.0, description="How long an answer waits for one replica of a shard.")
+    search_timeout_s: PositiveFloat = Field(
+        10.0, description="A search that has not begun in a shard after this time is dropped, and answered with 503."
+    )
     photo_redirects: bool = Field(
         False, description="Send clients to a photo's own URL where it has one, rather than read and send the photo."
     )

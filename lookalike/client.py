@@ -148,6 +148,7 @@ class ShardStatus(TypedDict):
     replicas: int
     lag_s: float | None
     kernel_variant: str | None
+    threads: int | None
     last_error: str
 
 

@@ -38,7 +38,7 @@ def demo(photos: Path | None, store: Path, host: str, port: int, images: int) ->
 @STORE
 @HOST
 @PORT
-@click.option("--shards", type=click.IntRange(1), help="Per collection [default: one per 5 million images].")
+@click.option("--shards", type=click.IntRange(1), help="Per collection [default: one, with a thread per core].")
 @click.option("--replicas", type=click.IntRange(1), help="Copies of each shard [default: 1].")
 @click.option("--photo-redirects", is_flag=True, help="Send clients to a photo's own URL where it has one.")
 @click.option("--candidates-per-hit", default=256, show_default=True, type=click.IntRange(1), help="For phase one.")

@@ -10,16 +10,14 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lookalike import storage
-from lookalike.actors.placement import Plan, cut
+from lookalike.actors.placement import Plan, cut, share_cores
 from lookalike.cluster.deploy.encode import end_killed_switch, no_progress
-from lookalike.cluster.settings import ROWS_PER_SHARD, Settings
+from lookalike.cluster.settings import Settings
 from lookalike.errors import DiskFull, LookalikeError, StoreUnavailable
 from lookalike.ingest.store.alias import collections, versions
-from lookalike.ingest.store.bucket import Bucket
 from lookalike.ingest.store.collection import Collection
 from lookalike.model import saved_model
 from lookalike.storage import Location
@@ -155,7 +153,7 @@ def serving(settings: Settings) -> Iterator[str]:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         _start_ray()
         try:
-            supervisor = start_supervisor(settings.root, [plans[name] for name in opened])
+            supervisor = start_supervisor(settings.root, share_cores([plans[name] for name in opened], _cores()))
             unavailable |= ray.get(supervisor.wait_until_loaded.remote())
             served = {name: collection for name, collection in opened.items() if name not in unavailable}
             if not served:
@@ -202,6 +200,14 @@ def _start_ray() -> None:
         raise RayFailed(str(error)) from error
 
 
+def _cores() -> int:
+    """How many cores the shards may use. Ray knows how many a container was given, the system to which we are bound."""
+    import ray
+
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(bound, int(ray.cluster_resources().get("CPU", bound)))
+
+
 def plan_of(collection: Collection, settings: Settings) -> Plan:
     """Decide into how many shards a collection is cut, and how many replicas they have.
 
@@ -210,25 +216,13 @@ def plan_of(collection: Collection, settings: Settings) -> Plan:
     BadPlan
         More shards are requested than there are buckets.
     """
-    buckets = collection.manifest.buckets
-    shards = settings.shards or min(-(-_rows(collection) // ROWS_PER_SHARD) or 1, buckets)
+    shards = settings.shards or 1  # per node, and there is one
     try:
-        return Plan(collection.name, collection.version, cut(buckets, shards), settings.replicas or 1)
+        return Plan(
+            collection.name, collection.version, cut(collection.manifest.buckets, shards), settings.replicas or 1
+        )
     except ValueError as error:
         raise BadPlan(f"collection {collection.name!r}: {error}") from error
-
-
-def _rows(collection: Collection) -> int:
-    """Count the rows of the buckets whose heads can be read: the shards report the others, and serve without them."""
-
-    def rows(bucket: Bucket) -> int:
-        try:
-            return bucket.head().rows
-        except LookalikeError:
-            return 0
-
-    with ThreadPoolExecutor(8) as pool:
-        return sum(pool.map(rows, collection.buckets))
 
 
 @contextlib.contextmanager
@@ -270,6 +264,9 @@ def _environment(scratch: Path, ports: range) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # What is larger goes through the object store, which triples a call's CPU. Ray's 100 KB are the replies to 20
+        # queries; 1 MB is more than those of the largest batch.
+        "RAY_max_direct_call_object_size": str(1 << 20),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy").resolve()),

@@ -150,6 +150,7 @@ class ShardView(_View):
     )
     lag_s: float | None = Field(description="How long ago a replica last knew itself up to date with the store.")
     kernel_variant: str | None = Field(description="The instruction set that the kernels run.")
+    threads: int | None = Field(description="How many threads a search has in a replica.")
     huge_pages: bool | None
     pids: list[int]
     last_error: str = Field(description="What keeps a replica from following the store; empty: nothing.")

@@ -79,6 +79,7 @@ def _shard_view(replicas: Sequence[ShardStatus | None]) -> ShardView:
         rss_bytes=[replica.rss_bytes for replica in answering],
         lag_s=max((replica.lag_s for replica in answering), default=None),
         kernel_variant=first.kernel_variant if first else None,
+        threads=first.threads if first else None,
         huge_pages=first.huge_pages if first else None,
         last_error="; ".join(sorted({replica.last_error for replica in answering if replica.last_error})),
         last_error_age_s=max(ages, default=None),

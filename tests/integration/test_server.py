@@ -405,6 +405,8 @@ def test_health_and_readiness(server: Server) -> None:
     assert HTTP.get(f"{server.url}/readyz").status_code == 200
     shards = HTTP.get(f"{server.url}/v1/status").json()["collections"][0]["shards"]
     assert "numpy" not in [shard["kernel_variant"] for shard in shards]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    assert all(1 <= shard["threads"] <= max(1, cores // len(shards)) for shard in shards)
     assert all(rss > shard["held_bytes"] for shard in shards for rss in shard["rss_bytes"])
     assert HTTP.get(f"{server.url}/openapi.json").status_code == 200
 

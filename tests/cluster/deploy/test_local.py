@@ -105,20 +105,13 @@ def settings(collection: Collection, **values: int) -> Settings:
     return Settings.model_validate({"store": str(collection.root), **values})
 
 
-def test_plan_has_a_shard_for_every_so_many_rows(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    for rows_per_shard, shards in ((40, 1), (39, 2), (14, 3), (1, 4)):
-        monkeypatch.setattr(local, "ROWS_PER_SHARD", rows_per_shard)
-        assert len(plan_of(collection, settings(collection)).shards) == shards
+def test_plan_has_one_shard_unless_told_otherwise(collection: Collection) -> None:
+    plan = plan_of(collection, settings(collection))
+    assert (plan.shards, plan.replicas) == (((0, 1, 2, 3),), 1)
     plan = plan_of(collection, settings(collection, shards=2, replicas=3))
     assert (plan.shards, plan.replicas) == (((0, 1), (2, 3)), 3)
     with pytest.raises(BadPlan, match="'default': 5 shards cannot share 4 buckets"):
         plan_of(collection, settings(collection, shards=5))
-
-
-def test_plan_is_made_without_the_bucket_whose_head_is_damaged(collection: Collection) -> None:
-    collection.buckets[2].head_location.path.write_text("{")
-    plan = plan_of(collection, settings(collection))
-    assert plan.shards == ((0, 1, 2, 3),)
 
 
 @pytest.mark.parametrize("damaged", saved_model.FILES)

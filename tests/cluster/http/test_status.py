@@ -16,6 +16,7 @@ def test_status_shows_weights_as_decimals_and_the_rows_of_every_shard(http: Asgi
     assert collection["rows"] == sum(shard["rows"] for shard in collection["shards"]) == 30
     for shard in collection["shards"]:
         assert shard["kernel_variant"] == hamming.ACTIVE
+        assert shard["threads"] == 1
         assert shard["pids"] == [os.getpid()]
         assert shard["rss_bytes"][0] > shard["held_bytes"] >= shard["code_bytes"] > 0
         assert (shard["last_error"], shard["last_error_age_s"]) == ("", None)
