@@ -1,3 +1,3 @@
 """lookalike: exact visual similarity search for marketplaces, on Ray."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
