@@ -37,7 +37,6 @@ EARTH_RADIUS_KM: Final = 6371.0088  # the mean radius of WGS 84 (IUGG)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Rows between two looks at the clock, a multiple of 64: at most 4 ms.
 BLOCK_ROWS: Final = 1 << 20
-LISTING_BLOCK_ROWS: Final = 1 << 18  # whose ids may all have to be compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +62,12 @@ class _Slots:
     def of(self, column: NDArray[Any]) -> NDArray[Any]:
         return column if self.some is None else column[self.some]
 
-    def by_blocks(self, evaluate: Callable[[slice, Bitmap], None], rows: int | None = None) -> Bitmap:
+    def by_blocks(self, evaluate: Callable[[slice, Bitmap], None]) -> Bitmap:
         """Let a function write the bitmap of each block of slots."""
         bitmap = np.empty(masks.words_for(len(self)), np.uint64)
-        step = rows or BLOCK_ROWS
-        for start in range(0, len(self), step):
+        for start in range(0, len(self), BLOCK_ROWS):
             check(self.deadline, "its filters were evaluated")
-            part = slice(start, min(start + step, len(self)))
+            part = slice(start, min(start + BLOCK_ROWS, len(self)))
             evaluate(part, bitmap[start >> 6 : (part.stop + 63) >> 6])
         return bitmap
 
@@ -227,7 +225,7 @@ def _listings(values: Sequence[str], slots: _Slots) -> Bitmap:
             where &= snapshot.visible[part.start >> 6 : (part.stop + 63) >> 6]
         snapshot.find_listings(wanted, part, where, out)
 
-    return slots.by_blocks(evaluate, LISTING_BLOCK_ROWS)
+    return slots.by_blocks(evaluate)
 
 
 def _number_range(condition: NumberRange, slots: _Slots) -> Bitmap:

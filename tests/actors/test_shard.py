@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from support.ray_cluster import kill, ray_cluster, until
@@ -24,6 +28,8 @@ from support.unreachable import unreachable
 
 from lookalike.actors import shard as shard_module
 from lookalike.actors.index.follower import FollowerTooFarBehind
+from lookalike.actors.query.deadline import DeadlineExceeded
+from lookalike.actors.query.filters import Filters
 from lookalike.actors.query.merge import ShardHits
 from lookalike.actors.query.query import Query, SearchOptions
 from lookalike.actors.shard import Shard, ShardActor, ShardStatus
@@ -441,6 +447,23 @@ def test_shard_finds_every_image_by_its_id_and_no_other(collection: Collection) 
     replies = shard.search([query(image_id) for image_id in [*IDS, "no such image"]])
     found = [isinstance(reply, ShardHits) for reply in replies]
     assert found == [image_id != "image/3" for image_id in IDS] + [False]
+
+
+def test_shard_counts_what_it_keeps_of_filters_and_answers_on_after_a_deadline(collection: Collection) -> None:
+    shard = shard_of(collection)
+    filters = TypeAdapter(Filters).validate_python([{"not": {"field": "title", "matches": "no such word"}}])
+    filtered = replace(query("image/1"), options=SearchOptions().model_copy(update={"filters": filters}))
+    before = shard.status().held_bytes
+    with pytest.raises(DeadlineExceeded):
+        shard.search([filtered], deadline=time.monotonic())
+    assert shard.status().held_bytes == before
+    assert isinstance(shard.search([filtered], deadline=time.monotonic() + 60)[0], ShardHits)
+    assert shard.status().held_bytes > before
+
+
+def test_deadline_exceeded_comes_out_of_an_actor_as_it_is() -> None:
+    error = pickle.loads(pickle.dumps(DeadlineExceeded("too late")))
+    assert (type(error), str(error)) == (DeadlineExceeded, "too late")
 
 
 # --- the actor

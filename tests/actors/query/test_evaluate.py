@@ -373,7 +373,6 @@ def test_allowed_stops_between_blocks_of_rows_at_the_deadline(
 ) -> None:
     rows = shard_of(numbered(range(2000)))
     monkeypatch.setattr(evaluate, "BLOCK_ROWS", 128)
-    monkeypatch.setattr(evaluate, "LISTING_BLOCK_ROWS", 128)
     clock = iter(range(10**6))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     looked_at = CountingMasks(monkeypatch)
