@@ -21,7 +21,7 @@ from lookalike.actors.index.columns import NO_TIME
 from lookalike.actors.index.ids import hashes_of_texts
 from lookalike.actors.index.rows import Snapshot
 from lookalike.actors.index.slots import is_visible
-from lookalike.actors.query.bitmap_cache import BitmapCache
+from lookalike.actors.query.bitmap_cache import BitmapCache, CachedBitmap
 from lookalike.actors.query.cost import estimate_s
 from lookalike.actors.query.deadline import DeadlineExceeded, check
 from lookalike.actors.query.filters import AnyOf, Filter, Matches, Near, Not, NumberRange, OneOf, TimeRange
@@ -86,7 +86,8 @@ def allowed(
 
     Returns
     -------
-    ndarray of uint64, shape (ceil(n / 64),), not to be changed; or None: all rows
+    ndarray of uint64, shape (ceil(n / 64),), or None
+        Not to be changed. Bits past row n mean nothing. None: all rows.
 
     Raises
     ------
@@ -121,10 +122,10 @@ def _leaves(conditions: Sequence[Filter]) -> Iterator[Filter]:
 
 
 def _check_cost(filters: Sequence[Filter], context: _Context) -> None:
-    """Refuse work that would not end in time, before it is begun."""
+    """Refuse work that would not end in time, before it is begun. To bring a bitmap up to date counts as none."""
     if context.deadline is None:
         return
-    new = [leaf for leaf in set(_leaves(filters)) if context.cache.get(leaf, context.snapshot) is None]
+    new = [leaf for leaf in set(_leaves(filters)) if _known(leaf, context) is None]
     needed_s = sum(estimate_s(condition, len(context.snapshot)) for condition in new)
     left_s = context.deadline - time.monotonic()
     if needed_s > left_s:
@@ -147,16 +148,22 @@ def _bits(condition: Filter, context: _Context) -> Bitmap:
             return _leaf(condition, context)
 
 
+def _known(condition: Filter, context: _Context) -> CachedBitmap | None:
+    known = context.cache.get(condition, context.snapshot)
+    # Texts are looked for in all rows or in none.
+    return None if known is not None and len(known.stale) and isinstance(condition, Matches) else known
+
+
 def _leaf(condition: Filter, context: _Context) -> Bitmap:
     """By the cache, brought up to date, or anew."""
     snapshot, deadline = context.snapshot, context.deadline
     if isinstance(condition, OneOf) and condition.field == "image_id":  # as cheap as a look into the cache
         return _images(condition.values, snapshot)
-    known = context.cache.get(condition, snapshot)
-    if known is not None and not len(known.stale):
-        met = known.bitmap
-    elif known is None or isinstance(condition, Matches):
+    known = _known(condition, context)
+    if known is None:
         met = _evaluate(condition, _Slots(snapshot, deadline))
+    elif not len(known.stale):
+        met = known.bitmap
     else:
         again = _evaluate(condition, _Slots(snapshot, deadline, known.stale))
         met = _refreshed(known.bitmap, known.stale, again, len(snapshot))

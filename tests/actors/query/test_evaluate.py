@@ -346,7 +346,7 @@ def test_allowed_evaluates_all_rows_again_when_most_of_them_changed() -> None:
     rows.apply(batch_of(numbered(range(6000), shift=3)))
     rows.publish()
     with rows.reading() as snapshot:
-        assert snapshot.written_since(snapshot.generation - 1) is None
+        assert snapshot.written_since(snapshot.generation - 1) is None  # they were not kept
         after = [ids_met([condition], snapshot, cache) for condition in CHEAP]
         assert after == [ids_met([condition], snapshot) for condition in CHEAP] != before
 
