@@ -6,8 +6,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,9 @@ class FreeList:
         return np.concatenate([np.empty(0, np.int64), *taken], dtype=np.int64)
 
 
+_MAX_KNOWN: Final = 8
+
+
 @dataclass(frozen=True, slots=True)
 class Writes:
     """Which slots were written lately, as of one publication: all those since the ``first`` generation.
@@ -66,6 +69,8 @@ class Writes:
 
     first: int = 0
     pieces: tuple[tuple[int, NDArray[np.uint32]], ...] = ()
+    # By generation, a few: every condition of a search asks, and most for the same one.
+    _known: dict[int, NDArray[np.int64]] = field(default_factory=dict, compare=False, repr=False)
 
     def since(self, generation: int) -> NDArray[np.int64] | None:
         """Slots that a snapshot shows otherwise than that of an earlier generation: ascending int64, each once.
@@ -74,8 +79,13 @@ class Writes:
         """
         if generation < self.first:
             return None
-        slots = [slots for published, slots in self.pieces if published > generation]
-        return np.unique(np.concatenate([np.empty(0, np.int64), *slots]).astype(np.int64))
+        known = self._known.get(generation)
+        if known is None:
+            slots = [slots for published, slots in self.pieces if published > generation]
+            known = np.unique(np.concatenate([np.empty(0, np.int64), *slots], dtype=np.int64))
+            if len(self._known) < _MAX_KNOWN:
+                self._known[generation] = known
+        return known
 
 
 class WriteLog:
@@ -85,8 +95,8 @@ class WriteLog:
     rows of one snapshot holds in a later one for all slots that were not written between the two.
     """
 
-    # An eighth of a byte per slot. To compute anew for more slots than that, one by one, costs as much as for all.
-    _SHARE, _MIN_SLOTS = 1 / 32, 1 << 12
+    # To compute anew for more slots than that, at 50 ns each, costs as much as for all of them in their order.
+    _SHARE, _MIN_SLOTS = 1 / 256, 1 << 12
     _MAX_PIECES = 256
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from lookalike.actors.index.ids import hashes_of_texts
 from lookalike.actors.index.rows import Snapshot
 from lookalike.actors.index.slots import is_visible
 from lookalike.actors.index.words import words_of
-from lookalike.actors.query.bitmap_cache import BitmapCache
+from lookalike.actors.query.bitmap_cache import BitmapCache, CachedBitmap
 from lookalike.actors.query.cost import estimate_s
 from lookalike.actors.query.deadline import DeadlineExceeded, check
 from lookalike.actors.query.filters import AnyOf, Filter, Matches, Near, Not, NumberRange, OneOf, TimeRange
@@ -36,7 +36,6 @@ EARTH_RADIUS_KM: Final = 6371.0088  # the mean radius of WGS 84 (IUGG)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Rows between two looks at the clock, a multiple of 64: at most 4 ms.
 BLOCK_ROWS: Final = 1 << 20
-LISTING_BLOCK_ROWS: Final = 1 << 18  # whose ids may all have to be compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +61,12 @@ class _Slots:
     def of(self, column: NDArray[Any]) -> NDArray[Any]:
         return column if self.some is None else column[self.some]
 
-    def by_blocks(self, evaluate: Callable[[slice, Bitmap], None], rows: int | None = None) -> Bitmap:
+    def by_blocks(self, evaluate: Callable[[slice, Bitmap], None]) -> Bitmap:
         """Let a function write the bitmap of each block of slots."""
         bitmap = np.empty(masks.words_for(len(self)), np.uint64)
-        step = rows or BLOCK_ROWS
-        for start in range(0, len(self), step):
+        for start in range(0, len(self), BLOCK_ROWS):
             check(self.deadline, "its filters were evaluated")
-            part = slice(start, min(start + step, len(self)))
+            part = slice(start, min(start + BLOCK_ROWS, len(self)))
             evaluate(part, bitmap[start >> 6 : (part.stop + 63) >> 6])
         return bitmap
 
@@ -87,7 +85,8 @@ def allowed(
 
     Returns
     -------
-    ndarray of uint64, shape (ceil(n / 64),), not to be changed; or None: all rows
+    ndarray of uint64, shape (ceil(n / 64),), or None
+        Not to be changed. Bits past row n mean nothing. None: all rows.
 
     Raises
     ------
@@ -122,10 +121,10 @@ def _leaves(conditions: Sequence[Filter]) -> Iterator[Filter]:
 
 
 def _check_cost(filters: Sequence[Filter], context: _Context) -> None:
-    """Refuse work that would not end in time, before it is begun."""
+    """Refuse work that would not end in time, before it is begun. To bring a bitmap up to date counts as none."""
     if context.deadline is None:
         return
-    new = [leaf for leaf in set(_leaves(filters)) if context.cache.get(leaf, context.snapshot) is None]
+    new = [leaf for leaf in set(_leaves(filters)) if _known(leaf, context) is None]
     needed_s = sum(estimate_s(condition, context.snapshot) for condition in new)
     left_s = context.deadline - time.monotonic()
     if needed_s > left_s:
@@ -148,16 +147,22 @@ def _bits(condition: Filter, context: _Context) -> Bitmap:
             return _leaf(condition, context)
 
 
+def _known(condition: Filter, context: _Context) -> CachedBitmap | None:
+    known = context.cache.get(condition, context.snapshot)
+    # Texts are looked for in all rows or in none.
+    return None if known is not None and len(known.stale) and isinstance(condition, Matches) else known
+
+
 def _leaf(condition: Filter, context: _Context) -> Bitmap:
     """By the cache, brought up to date, or anew."""
     snapshot, deadline = context.snapshot, context.deadline
     if isinstance(condition, OneOf) and condition.field == "image_id":  # as cheap as a look into the cache
         return _images(condition.values, snapshot)
-    known = context.cache.get(condition, snapshot)
-    if known is not None and not len(known.stale):
-        met = known.bitmap
-    elif known is None or isinstance(condition, Matches):
+    known = _known(condition, context)
+    if known is None:
         met = _evaluate(condition, _Slots(snapshot, deadline))
+    elif not len(known.stale):
+        met = known.bitmap
     else:
         again = _evaluate(condition, _Slots(snapshot, deadline, known.stale))
         met = _refreshed(known.bitmap, known.stale, again, len(snapshot))
@@ -226,7 +231,7 @@ def _listings(values: Sequence[str], slots: _Slots) -> Bitmap:
             where &= snapshot.visible[part.start >> 6 : (part.stop + 63) >> 6]
         snapshot.find_listings(wanted, part, where, out)
 
-    return slots.by_blocks(evaluate, LISTING_BLOCK_ROWS)
+    return slots.by_blocks(evaluate)
 
 
 def _number_range(condition: NumberRange, slots: _Slots) -> Bitmap:

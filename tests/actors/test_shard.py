@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import shutil
 import tempfile
 import time
@@ -16,6 +17,7 @@ import pytest
 import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from support.ray_cluster import kill, ray_cluster, until
@@ -27,6 +29,8 @@ from support.unreachable import unreachable
 from lookalike.actors import shard as shard_module
 from lookalike.actors.index.follower import FollowerTooFarBehind
 from lookalike.actors.query import wire
+from lookalike.actors.query.deadline import DeadlineExceeded
+from lookalike.actors.query.filters import Filters
 from lookalike.actors.query.merge import NotHeld, PastDeadline, ShardHits, merge
 from lookalike.actors.query.message import WireError
 from lookalike.actors.query.query import Query, SearchOptions
@@ -465,6 +469,22 @@ def test_shard_answers_messages_as_it_does_values(collection: Collection) -> Non
     assert merge([one], by_codes)[0].image_id == IDS[0]
     with pytest.raises(WireError):
         shard.answer(b"\x00")
+
+
+def test_shard_counts_what_it_keeps_of_filters_and_answers_on_after_a_deadline(collection: Collection) -> None:
+    shard = shard_of(collection)
+    filters = TypeAdapter(Filters).validate_python([{"not": {"field": "title", "matches": "no such word"}}])
+    filtered = replace(query("image/1"), options=SearchOptions().model_copy(update={"filters": filters}))
+    before = shard.status().held_bytes
+    assert isinstance(shard.search([replace(filtered, deadline=time.monotonic())])[0], PastDeadline)
+    assert shard.status().held_bytes == before
+    assert isinstance(shard.search([replace(filtered, deadline=time.monotonic() + 60)])[0], ShardHits)
+    assert shard.status().held_bytes > before
+
+
+def test_deadline_exceeded_comes_out_of_an_actor_as_it_is() -> None:
+    error = pickle.loads(pickle.dumps(DeadlineExceeded("too late")))
+    assert (type(error), str(error)) == (DeadlineExceeded, "too late")
 
 
 # --- the actor

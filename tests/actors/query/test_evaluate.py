@@ -360,7 +360,7 @@ def test_allowed_evaluates_all_rows_again_when_most_of_them_changed() -> None:
     rows.apply(batch_of(numbered(range(6000), shift=3)))
     rows.publish()
     with rows.reading() as snapshot:
-        assert snapshot.written_since(snapshot.generation - 1) is None
+        assert snapshot.written_since(snapshot.generation - 1) is None  # they were not kept
         after = [ids_met([condition], snapshot, cache) for condition in CHEAP]
         assert after == [ids_met([condition], snapshot) for condition in CHEAP] != before
 
@@ -387,7 +387,6 @@ def test_allowed_stops_between_blocks_of_rows_at_the_deadline(
 ) -> None:
     rows = shard_of(numbered(range(2000)))
     monkeypatch.setattr(evaluate, "BLOCK_ROWS", 128)
-    monkeypatch.setattr(evaluate, "LISTING_BLOCK_ROWS", 128)
     clock = iter(range(10**6))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     looked_at = CountingMasks(monkeypatch)
