@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define PIECE 0x80000000u
 #define EMPTY UINT32_MAX
 #define MIN_CAPACITY 1024
 
@@ -23,7 +22,7 @@ static void fill_folds(uint8_t *folds) {
 
 /* Pages of their own, zeros at first: what is freed goes back to the system at once, and on Linux growing copies
  * nothing. With malloc a shard kept 30 MB of what it had collected. */
-static void *resized(void *memory, size_t bytes, size_t larger) {
+void *wi_resized(void *memory, size_t bytes, size_t larger) {
 #ifdef __linux__
     if (memory) {
         void *moved = mremap(memory, bytes, larger, MREMAP_MAYMOVE);
@@ -39,7 +38,7 @@ static void *resized(void *memory, size_t bytes, size_t larger) {
     return fresh;
 }
 
-static void release(void *memory, size_t bytes) {
+void wi_release(void *memory, size_t bytes) {
     if (memory) munmap(memory, bytes);
 }
 
@@ -47,7 +46,7 @@ static void release(void *memory, size_t bytes) {
 static int make_room(void **items, uint64_t *room, uint64_t needed, size_t item_bytes) {
     if (needed <= *room) return 0;
     uint64_t larger = needed + needed / 2 + 1024;
-    void *grown = resized(*items, *room * item_bytes, larger * item_bytes);
+    void *grown = wi_resized(*items, *room * item_bytes, larger * item_bytes);
     if (!grown) return WI_NO_MEMORY;
     *items = grown;
     *room = larger;
@@ -74,7 +73,7 @@ static uint32_t hash_of(const uint8_t *bytes, size_t length, uint64_t seed) {
 
 static int grow_table(wi_words *words) {
     uint64_t capacity = words->capacity ? 2 * words->capacity : MIN_CAPACITY;
-    uint32_t *table = resized(NULL, 0, capacity * sizeof *table);
+    uint32_t *table = wi_resized(NULL, 0, capacity * sizeof *table);
     if (!table) return WI_NO_MEMORY;
     memset(table, 0xff, capacity * sizeof *table);
     for (uint64_t number = 0; number < words->used; number++) {
@@ -82,7 +81,7 @@ static int grow_table(wi_words *words) {
         while (table[position] != EMPTY) position = (position + 1) & (capacity - 1);
         table[position] = (uint32_t)number;
     }
-    release(words->table, words->capacity * sizeof *table);
+    wi_release(words->table, words->capacity * sizeof *table);
     words->table = table;
     words->capacity = capacity;
     return 0;
@@ -90,7 +89,7 @@ static int grow_table(wi_words *words) {
 
 /* Let there be room for one word more of a length. */
 static int make_room_for_word(wi_words *words, size_t length) {
-    if (words->bytes_used + length >= EMPTY || words->used >= PIECE - 1) return WI_NO_MEMORY;
+    if (words->bytes_used + length >= EMPTY || words->used >= WI_PIECE - 1) return WI_NO_MEMORY;
     if (make_room((void **)&words->bytes, &words->bytes_room, words->bytes_used + length, 1)) return WI_NO_MEMORY;
     if (make_room((void **)&words->words, &words->room, words->used + 1, sizeof(wi_word))) return WI_NO_MEMORY;
     return 2 * words->used < words->capacity ? 0 : grow_table(words);
@@ -136,7 +135,7 @@ static int look_up(wi_collector *collector, pending *words, size_t n) {
         wi_words *among = words_of(collector, &words[i]);
         if (make_room_for_word(among, words[i].length)) return WI_NO_MEMORY;
         uint32_t number = number_of(among, words[i].bytes, words[i].length, words[i].hash);
-        collector->tokens[words[i].token] = number | (words[i].is_piece ? PIECE : 0);
+        collector->tokens[words[i].token] = number | (words[i].is_piece ? WI_PIECE : 0);
     }
     return 0;
 }
@@ -234,169 +233,6 @@ int64_t wi_fold(wi_collector *collector, const uint8_t *lines, size_t size) {
     return (int64_t)(collector->pieces_folded - pieces_before);
 }
 
-/* --- words in order */
-
-typedef struct {
-    uint64_t prefix; /* eight bytes of the word, the first in the top bits, zeros behind its end */
-    uint32_t number;
-} item;
-
-static void load_prefixes(const wi_words *words, item *items, size_t n, size_t depth) {
-    for (size_t i = 0; i < n; i++) {
-        const wi_word *word = &words->words[items[i].number];
-        uint64_t prefix = 0;
-        for (size_t at = depth; at < depth + 8; at++)
-            prefix = prefix << 8 | (at < word->length ? words->bytes[word->start + at] : 0);
-        items[i].prefix = prefix;
-    }
-}
-
-static void swap(item *a, item *b) {
-    item kept = *a;
-    *a = *b;
-    *b = kept;
-}
-
-/* Quicksort in three parts by eight bytes at a time. No word holds a byte of 0, so different words differ at some
- * depth, and `depth` is bounded by their length. */
-static void sort_words(const wi_words *words, item *items, size_t n, size_t depth, uint64_t *random) {
-    while (n > 1) {
-        *random = *random * 6364136223846793005u + 1442695040888963407u;
-        uint64_t pivot = items[(*random >> 33) % n].prefix;
-        size_t below = 0, at = 0, above = n;
-        while (at < above) {
-            if (items[at].prefix < pivot)
-                swap(&items[below++], &items[at++]);
-            else if (items[at].prefix > pivot)
-                swap(&items[at], &items[--above]);
-            else
-                at++;
-        }
-        if (above - below > 1) {
-            load_prefixes(words, items + below, above - below, depth + 8);
-            sort_words(words, items + below, above - below, depth + 8, random);
-        }
-        /* The smaller part by a call, the larger by going on, so that the stack stays small. */
-        if (below < n - above) {
-            sort_words(words, items, below, depth, random);
-            items += above;
-            n -= above;
-        } else {
-            sort_words(words, items + above, n - above, depth, random);
-            n = below;
-        }
-    }
-}
-
-/* --- the run */
-
-static void count_term(wi_collector *collector, uint32_t term, uint32_t mark) {
-    wi_word *word = &collector->terms.words[term];
-    if (word->mark == mark) return;
-    word->mark = mark;
-    word->count++;
-}
-
-static void put_posting(wi_collector *collector, uint32_t term, uint32_t mark, uint32_t slot, uint32_t *postings) {
-    wi_word *word = &collector->terms.words[term];
-    if (word->mark == mark) return;
-    word->mark = mark;
-    postings[word->count++] = slot;
-}
-
-/* The terms of a token: one, or those of a piece. */
-static size_t terms_of(const wi_collector *collector, const uint32_t *token, const uint32_t **terms) {
-    if (!(*token & PIECE)) {
-        *terms = token;
-        return 1;
-    }
-    uint32_t piece = *token & ~PIECE;
-    uint64_t start = piece ? collector->folded_ends[piece - 1] : 0;
-    *terms = collector->folded + start;
-    return collector->folded_ends[piece] - start;
-}
-
-static void clear_counts(wi_words *words) {
-    for (uint64_t number = 0; number < words->used; number++)
-        words->words[number].mark = words->words[number].count = 0;
-}
-
-static void clear_marks(wi_words *words) {
-    for (uint64_t number = 0; number < words->used; number++) words->words[number].mark = 0;
-}
-
-static void forget_order(wi_collector *collector) {
-    release(collector->order, collector->order_room * sizeof(uint32_t));
-    collector->order = NULL;
-}
-
-int wi_count(wi_collector *collector, const uint32_t *entries, size_t n, wi_counts *out) {
-    wi_words *words = &collector->terms;
-    uint64_t room = words->used ? words->used : 1;
-    forget_order(collector);
-    uint32_t *order = resized(NULL, 0, room * sizeof *order);
-    item *items = resized(NULL, 0, room * sizeof *items);
-    if (!order || !items) {
-        release(order, room * sizeof *order);
-        release(items, room * sizeof *items);
-        return WI_NO_MEMORY;
-    }
-    clear_counts(words);
-    for (size_t i = 0; i < n; i++) {
-        uint64_t at = entries[i] ? collector->token_ends[entries[i] - 1] : 0;
-        for (; at < collector->token_ends[entries[i]]; at++) {
-            const uint32_t *terms;
-            size_t count = terms_of(collector, &collector->tokens[at], &terms);
-            for (size_t j = 0; j < count; j++) count_term(collector, terms[j], (uint32_t)i + 1);
-        }
-    }
-    *out = (wi_counts){0};
-    for (uint64_t term = 0; term < words->used; term++) {
-        if (!words->words[term].count) continue;
-        items[out->terms++].number = (uint32_t)term;
-        out->term_bytes += words->words[term].length;
-        out->postings += words->words[term].count;
-    }
-    uint64_t random = words->seed;
-    load_prefixes(words, items, out->terms, 0);
-    sort_words(words, items, out->terms, 0, &random);
-    for (uint64_t i = 0; i < out->terms; i++) order[i] = items[i].number;
-    release(items, room * sizeof *items);
-    collector->order = order;
-    collector->order_room = room;
-    collector->counted_terms = out->terms;
-    return 0;
-}
-
-void wi_write(wi_collector *collector, const uint32_t *entries, const uint32_t *slots, size_t n, uint32_t *term_starts,
-              uint8_t *bytes, uint32_t *posting_starts, uint32_t *postings) {
-    wi_words *words = &collector->terms;
-    uint32_t byte = 0, posting = 0;
-    for (uint64_t i = 0; i < collector->counted_terms; i++) {
-        wi_word *word = &words->words[collector->order[i]];
-        term_starts[i] = byte;
-        posting_starts[i] = posting;
-        memcpy(bytes + byte, words->bytes + word->start, word->length);
-        byte += word->length;
-        /* From here on a term's count is where its next posting goes. */
-        uint32_t count = word->count;
-        word->count = posting;
-        posting += count;
-    }
-    term_starts[collector->counted_terms] = byte;
-    posting_starts[collector->counted_terms] = posting;
-    clear_marks(words);
-    for (size_t i = 0; i < n; i++) {
-        uint64_t at = entries[i] ? collector->token_ends[entries[i] - 1] : 0;
-        for (; at < collector->token_ends[entries[i]]; at++) {
-            const uint32_t *terms;
-            size_t count = terms_of(collector, &collector->tokens[at], &terms);
-            for (size_t j = 0; j < count; j++) put_posting(collector, terms[j], (uint32_t)i + 1, slots[i], postings);
-        }
-    }
-    forget_order(collector);
-}
-
 /* --- memory */
 
 static size_t bytes_of_words(const wi_words *words) {
@@ -409,19 +245,19 @@ size_t wi_bytes(const wi_collector *collector) {
 }
 
 static void clear_words(wi_words *words) {
-    release(words->bytes, words->bytes_room);
-    release(words->words, words->room * sizeof(wi_word));
-    release(words->table, words->capacity * sizeof(uint32_t));
+    wi_release(words->bytes, words->bytes_room);
+    wi_release(words->words, words->room * sizeof(wi_word));
+    wi_release(words->table, words->capacity * sizeof(uint32_t));
     *words = (wi_words){.seed = words->seed};
 }
 
 void wi_clear(wi_collector *collector) {
     clear_words(&collector->terms);
     clear_words(&collector->pieces);
-    release(collector->tokens, 4 * collector->tokens_room);
-    release(collector->token_ends, 8 * collector->entries_room);
-    release(collector->folded, 4 * collector->folded_room);
-    release(collector->folded_ends, 8 * collector->pieces_room);
-    forget_order(collector);
+    wi_release(collector->tokens, 4 * collector->tokens_room);
+    wi_release(collector->token_ends, 8 * collector->entries_room);
+    wi_release(collector->folded, 4 * collector->folded_room);
+    wi_release(collector->folded_ends, 8 * collector->pieces_room);
+    wi_release(collector->order, collector->order_room * sizeof(uint32_t));
     *collector = (wi_collector){.terms = collector->terms, .pieces = collector->pieces};
 }

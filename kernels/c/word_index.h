@@ -9,9 +9,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WI_MAX_WORD 256   /* bytes of a word that count */
+#define WI_MAX_WORD 256 /* bytes of a word that count */
+#define WI_PIECE 0x80000000u
 #define WI_NO_OWNER 255   /* in `owners`: no run of a merge has the slot's entry */
 #define WI_NO_MEMORY (-1) /* what a call returns that found none; it has changed nothing */
+
+/* Pages of their own, zeros at first; NULL if there are none. `memory` of `bytes` is moved to them if it is not NULL.
+ */
+void *wi_resized(void *memory, size_t bytes, size_t larger);
+
+void wi_release(void *memory, size_t bytes);
 
 /* Words, each once: open addressing over their numbers. */
 typedef struct {
