@@ -127,7 +127,7 @@ class DecoderProcess:
         with its:
             arguments = (its.fileno(), limits.cpu_s, limits.memory_bytes, limits.niceness)
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", decoder.__name__, *map(str, arguments)],
+                [sys.executable, "-P", "-m", decoder.__name__, *map(str, arguments)],
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=_environment(),

@@ -32,9 +32,11 @@ GRACE_S = 0.3
 # Photos wait for at most so long, as far as their headers tell.
 MAX_WAITING_S = 2.0
 # Small photos are those that take at most so long.
-SMALL_S = 0.1
-# CPU time per pixel and byte, rounded up from the worst photos measured; see ``estimated_s``.
-_JPEG_S, _OTHER_S, _BYTE_S, _LEAST_S = 5e-9, 50e-9, 5e-9, 2e-3
+SMALL_S = 0.15
+# CPU time per pixel and per byte, rounded up from the worst photos measured.
+_BASELINE_PIXEL_S, _BASELINE_BYTE_S = 1.5e-9, 10e-9
+_OTHER_PIXEL_S = 50e-9
+_LEAST_S = 2e-3
 
 
 class DecoderLostError(LookalikeError):
@@ -47,10 +49,11 @@ SMALL = Limits(cpu_s=1.5, wall_s=15.0, memory_bytes=256 * 2**20)
 
 
 def estimated_s(header: Header, size_bytes: int) -> float:
-    """Estimate the CPU time of decoding from above. Of a baseline JPEG only a part of the pixels is made."""
-    baseline = header.media_type == "image/jpeg" and not header.progressive
-    per_pixel_s = _JPEG_S if baseline else _OTHER_S
-    return max(header.width * header.height * per_pixel_s + size_bytes * _BYTE_S, _LEAST_S)
+    """Estimate the CPU time of decoding from above. A baseline JPEG is read whole, but made into few pixels."""
+    pixels = header.width * header.height
+    if header.media_type == "image/jpeg" and not header.progressive:
+        return max(pixels * _BASELINE_PIXEL_S + size_bytes * _BASELINE_BYTE_S, _LEAST_S)
+    return max(pixels * _OTHER_PIXEL_S, _LEAST_S)
 
 
 class Decoders:

@@ -64,7 +64,6 @@ def main(connection: socket.socket, cpu_s: float) -> None:
 def limit(memory_bytes: int, niceness: int) -> None:
     """Limit what this process may take. Memory is what it writes to: code and libraries do not count (Linux)."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(CPU_SIGNAL, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process

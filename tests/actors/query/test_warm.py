@@ -19,6 +19,7 @@ def test_warm_queries_have_every_kind_of_search_and_filter(tmp_path: Path) -> No
     assert {query.options.collapse for query in queries} == {True, False}
     assert {query.candidates for query in queries} == {7 * queries[0].options.count, None}
     fields = {condition.model_dump()["field"] for query in queries for condition in query.options.filters}
+    fields |= {"lat", "lon"} if "place" in fields else set()
     for kind in FilterKind:
         assert fields & set(names_filtered(kind)), kind
     for shard in served.shards:
