@@ -20,6 +20,10 @@ _IGNORED: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+# Whole sentences in one character, up to 18 for one: they separate words, so that no text grows more than six times.
+_SENTENCES: Final = "\ufdfa\ufdfb"
+# Bringing marks in order takes the square of their number: seconds for a description of nothing but marks.
+_MAX_MARKS: Final = 64
 # Where marks are, beside ignored ones.
 _MARKS_WITHIN: Final = range(0x300, 0x20000)
 _NO_ASCII_WORD: Final = re.compile(r"[^0-9a-z\n]")
@@ -29,8 +33,11 @@ def folded(text: str) -> str:
     """The words of a text in their order, with spaces between them; a line break stays where it was."""
     if text.isascii():
         return _NO_ASCII_WORD.sub(" ", text.lower())
-    no_word, no_beginning = _separators()
-    text = unicodedata.normalize("NFD", _IGNORED.sub("", text))
+    no_word, no_beginning, many_marks = _separators()
+    text = _IGNORED.sub("", text)
+    for sentence in _SENTENCES:
+        text = text.replace(sentence, " ")
+    text = unicodedata.normalize("NFD", many_marks.sub(r"\1", text))
     for _ in range(2):  # what NFKC makes of a character can have another case, so once is not enough
         text = unicodedata.normalize("NFKC", text.casefold())
     return no_beginning.sub("", no_word.sub(" ", text))
@@ -52,8 +59,8 @@ def prefix_of(word: str) -> bytes:
 
 
 @cache
-def _separators() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """What is no part of a word, and marks that follow none. Made when first needed: it takes 20 ms."""
+def _separators() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """What is no part of a word, marks that follow none, and too many marks. Made when first needed, in 20 ms."""
     marks: list[list[int]] = []
     for code in _MARKS_WITHIN:
         if unicodedata.category(chr(code)).startswith("M"):
@@ -62,4 +69,8 @@ def _separators() -> tuple[re.Pattern[str], re.Pattern[str]]:
             else:
                 marks.append([code, code])
     ranges = "".join(f"{chr(first)}-{chr(last)}" for first, last in marks)
-    return re.compile(rf"[^\w{ranges}\n]|_"), re.compile(rf"(?<![^ \n])[{ranges}]+")
+    return (
+        re.compile(rf"[^\w{ranges}\n]|_"),
+        re.compile(rf"(?<![^ \n])[{ranges}]+"),
+        re.compile(rf"([{ranges}]{{{_MAX_MARKS}}})[{ranges}]+"),
+    )

@@ -15,7 +15,14 @@ _IGNORED = {
 
 
 def plain_words(text: str) -> list[str]:
-    text = unicodedata.normalize("NFD", "".join(character for character in text if character not in _IGNORED))
+    kept = ""
+    marks = 0
+    for character in text:
+        if character not in _IGNORED:
+            marks = marks + 1 if unicodedata.category(character)[0] == "M" else 0
+            if marks <= 64:
+                kept += " " if character in "\ufdfa\ufdfb" else character
+    text = unicodedata.normalize("NFD", kept)
     for _ in range(2):
         text = unicodedata.normalize("NFKC", text.casefold())
     words = [""]

@@ -35,6 +35,11 @@ def test_words_of_do_not_depend_on_normalisation(text: str) -> None:
         assert words_of(unicodedata.normalize(form, text)) == words_of(text)
 
 
+@given(st.text("aé\u0301\u0323\u0345\u200d ", min_size=40).map(lambda text: text * 5))
+def test_words_of_texts_with_many_marks(text: str) -> None:
+    assert list(words_of(text)) == list(dict.fromkeys(plain_words(text)))
+
+
 @given(TEXTS)
 def test_words_of_words_are_the_same(text: str) -> None:
     words = words_of(text)
@@ -66,6 +71,8 @@ def test_fold_pieces_takes_bytes_that_are_no_text(piece: bytes) -> None:
         ("红色外套", ["红色外套"]),
         ("🧥 ‿ ̈ _ …", []),
         ("", []),
+        ("a\ufdfab", ["a", "b"]),
+        ("o" + "\u0323" * 70, ["ọ" + "\u0323" * 63]),
     ],
 )
 def test_words_of_examples(text: str, expected: list[str]) -> None:
