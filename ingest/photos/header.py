@@ -25,7 +25,7 @@ _BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})  # without a length:
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # starts of frame; the three are tables and reserved
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 # A 25 MB JPEG has some 400 segments of metadata at most. Stray bytes between them may hold what looks like markers.
-_MAX_MARKERS = 10_000
+_MAX_MARKERS = 4_000
 _MAX_FILL_BYTES = 65_536  # 0xff before markers, in all; encoders write none or one
 _MAX_CHUNKS = 100_000  # of 8 kB each in most PNGs, which makes 3,000
 _MAX_CHUNKS_BEFORE_HEADER = 16
