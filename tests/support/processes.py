@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -41,9 +43,15 @@ def lookalike(*arguments: str, check: bool = True) -> subprocess.CompletedProces
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that is free now, and that no outgoing connection is given until a server listens on it.
+
+    The system gives those ports from 32,768 on, and servers take ports from 20,000 on for themselves.
+    """
+    while True:
+        port = random.randrange(10_000, 20_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
