@@ -121,8 +121,13 @@ def test_killed_decoders_cost_their_own_requests_alone(server: Server) -> None:
                     kills += 1
         statuses = [status for asked in asking for status in asked.result()]
     assert statuses.count(200) > 6
-    assert len(statuses) - statuses.count(200) <= kills
-    assert hits(by_photo(server, other(photos[0], 1))) == expected[0]
+    failed = len(statuses) - statuses.count(200)
+    # The last kill may not have been noticed yet.
+    while (last := by_photo(server, other(photos[0], 10**6 + failed))).status_code != 200:
+        failed += 1
+        assert failed <= kills, last.text
+    assert failed <= kills
+    assert hits(last) == expected[0]
 
 
 def test_clients_that_go_away_fail_no_other_photo_of_their_batch(server: Server) -> None:
