@@ -35,7 +35,7 @@ class ScratchFile:
         try:
             _reserve(self._file.fileno(), size)
             mapping = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_WRITE)
-        except BaseException:
+        except BaseException:  # raised again: nobody else would close the file
             self._file.close()
             raise
         self.data: NDArray[np.uint8] = np.frombuffer(mapping, np.uint8)

@@ -52,7 +52,7 @@ def demo(photos: Path | None, store: Path, host: str, port: int, images: int, ac
 def serve(**settings: Any) -> None:
     """Serve every collection of a store, until Ctrl-C.
 
-    Beyond loopback it wants API keys, or to be told by --anonymous what everybody may do.
+    Beyond loopback it needs API keys, or --anonymous with the role that everybody gets.
     """
     _serve(**settings)
 

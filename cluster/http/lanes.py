@@ -22,8 +22,8 @@ MAX_SILENCE_S = 10.0
 MIN_BYTES_PER_S = 64 * 2**10
 # Where there is no room: a transfer below this rate gives way, whatever it has done before. The rate is that of the
 # last half second to second, because a busy event loop is late, too.
-FAIR_BYTES_PER_S = 2**20
-FAIR_AFTER_S = 0.5
+MIN_CONTENDED_BYTES_PER_S = 2**20
+MIN_WAIT_S = 0.5
 WINDOW_S = 1.0
 # Who holds no more than this is not ended for it, and is not refused for what others hold: so much the proxy collects
 # before it hands a request on.
@@ -203,8 +203,9 @@ class Transfer:
         if self._timeout is None:
             return False
         age_s = now - self._window_started
-        fair_bytes = age_s * FAIR_BYTES_PER_S if age_s <= WINDOW_S else inf  # nothing has moved since the window's end
-        return age_s > FAIR_AFTER_S and self._window_bytes < fair_bytes
+        # After the window's end nothing has moved.
+        least_bytes = age_s * MIN_CONTENDED_BYTES_PER_S if age_s <= WINDOW_S else inf
+        return age_s > MIN_WAIT_S and self._window_bytes < least_bytes
 
     def end(self) -> None:
         """Give what is held to others now, and let the step in flight fail."""

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from support.virtual_time import run
 
 from lookalike.cluster.http.lanes import (
-    FAIR_AFTER_S,
     MAX_SILENCE_S,
     MIN_BYTES_PER_S,
+    MIN_WAIT_S,
     SMALL_BYTES,
     Lane,
     LaneFullError,
@@ -85,12 +85,12 @@ def test_lane_ends_the_transfer_that_was_slow_for_longest() -> None:
     async def main() -> None:
         lane = Lane("photos", 3, 15 * MB)
         (_, first), (_, second) = await stalled(lane, MB), await stalled(lane, MB)
-        await asyncio.sleep(3 * FAIR_AFTER_S)
+        await asyncio.sleep(3 * MIN_WAIT_S)
         _, quick = await stalled(lane, 13 * MB)
         started(lane, MB)
         with pytest.raises(TransferTooSlowError):
             await first
-        await asyncio.sleep(FAIR_AFTER_S)
+        await asyncio.sleep(MIN_WAIT_S)
         assert not second.done()
         assert not quick.done()
         started(lane, MB)
